@@ -1,0 +1,1 @@
+"""The settings: what /etc/mlflowd.toml may say, and how it is read."""

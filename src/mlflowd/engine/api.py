@@ -1,0 +1,102 @@
+"""The door to the container engine, as a protocol: everything mlflowd may ask of it.
+
+Two things stand behind it: `docker.DockerEngine` (Docker, and Podman by its Docker socket) and the fake of
+tests/fakes/engine.py. tests/contract/ runs one suite against both.
+
+Every method may raise EngineUnreachableError, EnginePermissionError or EngineError; each method says what
+else. Calls are bounded by the engine's time limit, `stop`, `pull`, `build` and the streams aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from mlflowd.model import Container, ContainerSpec, EngineEvent, EngineInfo, Image
+
+Progress = Callable[[str], None]
+"""Takes a sentence such as "pulling …: 120 of 480 MB"."""
+
+
+class Engine(Protocol):
+    """What mlflowd may ask of a container engine."""
+
+    def info(self) -> EngineInfo:
+        """Return what the engine says of itself."""
+        ...
+
+    def inspect(self, name: str) -> Container | None:
+        """Return the container of this name or id, None where there is none. One engine call."""
+        ...
+
+    def create(self, spec: ContainerSpec) -> str:
+        """Make a container (and its network, where missing) and return its id; not started.
+
+        Raises ImageMissingError, and EngineError where the name is taken.
+        """
+        ...
+
+    def start(self, container_id: str) -> None:
+        """Start; a running container is left as it is. Raises PortTakenError."""
+        ...
+
+    def stop(self, container_id: str, grace: float) -> None:
+        """SIGTERM, then SIGKILL after `grace` seconds; a stopped or missing container is left as it is."""
+        ...
+
+    def unpause(self, container_id: str) -> None:
+        """Let a paused container run again; a running one is left as it is."""
+        ...
+
+    def remove(self, container_id: str) -> None:
+        """Remove a stopped container; a missing one is fine."""
+        ...
+
+    def publishers(self, port: int) -> tuple[str, ...]:
+        """Names of the running containers that publish this host port."""
+        ...
+
+    def image(self, reference: str) -> Image | None:
+        """Return the local image of this reference or id, None where there is none."""
+        ...
+
+    def stand_in(self, reference: str) -> Image | None:
+        """Return the newest local image that `mlflowd image build` made in place of `reference`."""
+        ...
+
+    def pull(self, reference: str, progress: Progress) -> Image:
+        """Fetch an image. Raises ImageMissingError with the registry's refusal in plain words."""
+        ...
+
+    def build(
+        self, context: bytes, *, tag: str, labels: Mapping[str, str], build_args: Mapping[str, str], progress: Progress
+    ) -> Image:
+        """Build an image from a tar archive that holds a Dockerfile. Raises EngineError with the last lines."""
+        ...
+
+    def import_root(self, archive: str, *, tag: str, changes: Sequence[str]) -> Image:
+        """Make an image from the tar archive of a root file system at this path."""
+        ...
+
+    def ask(self, image_id: str, argv: Sequence[str], limit: float) -> str:
+        """Run `argv` in a throw-away container without network or mounts and return what it printed.
+
+        Raises EngineError where it fails or takes longer than `limit` seconds; the container is removed.
+        """
+        ...
+
+    def events(self, name: str) -> Iterator[EngineEvent]:
+        """Yield the events of the container of this name as they come; ends when the stream ends."""
+        ...
+
+    def logs(self, container_id: str, *, since: float, follow: bool, tail: int | None = None) -> Iterator[bytes]:
+        """Yield log lines (stdout and stderr, no line end, timestamp and a blank before the text).
+
+        `since` is a wall-clock time in seconds of the epoch (0 for all).
+        """
+        ...
+
+    def close(self) -> None:
+        """Give every connection back; streams end."""
+        ...

@@ -1,0 +1,1 @@
+"""The machine: notify, journal, disk, files, ports, lock."""

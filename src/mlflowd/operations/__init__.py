@@ -1,0 +1,1 @@
+"""Operations with a beginning and an end: preflight, image build."""

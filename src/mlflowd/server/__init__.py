@@ -1,0 +1,1 @@
+"""What we know of MLflow: command line, probes, causes of failure."""

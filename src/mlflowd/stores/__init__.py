@@ -1,0 +1,1 @@
+"""Backend and artifact stores: preflight, fingerprint, watch."""

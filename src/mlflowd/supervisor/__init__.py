@@ -1,0 +1,1 @@
+"""The supervisor: policy (pure), reconciler (one cycle), daemon (signals, inbox, reload)."""
