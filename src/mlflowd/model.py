@@ -165,6 +165,18 @@ class Container:
     oom_killed: bool
     error: str = ""
     """What the engine says of a start that failed."""
+    published: Address | None = None
+    """Where it is published on the host, as it was created."""
+
+    @property
+    def run(self) -> str:
+        """What tells one run of the container from the next."""
+        return f"{self.id}@{self.started_at}"
+
+    @property
+    def running(self) -> bool:
+        """Whether its processes are there and may run."""
+        return self.status is ContainerStatus.RUNNING
 
     @property
     def spec_hash(self) -> str | None:
@@ -229,6 +241,7 @@ class Trouble:
     message: str
     remedy: str = ""
     critical: bool = True
+    restart_cures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,28 +262,46 @@ class Observed:
     engine_trouble: str
     """Why the engine cannot be asked, or "" when it answered."""
     container: Container | None
-    image_present: bool
     serving: bool
     """The server answered GET /health in this look."""
-    misses: int
-    """Looks in a row without that answer."""
     troubles: tuple[Trouble, ...] = ()
     cause: KnownCause | None = None
     """Why the container ended, where its log says so."""
+    engine_remedy: str = ""
+    signal: str = ""
+    """The signal that somebody sent to it through the engine, past mlflowd; "" for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the desired state cannot be reached for now."""
+
+    digest: str | None
+    """The spec hash that was refused; another one is tried anew."""
+    message: str
+    remedy: str
+    until: float | None
+    """When to try again; None: not before a reload."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
     """What earlier cycles left behind."""
 
-    failures: int = 0
-    """Failures in a row, since the server was last stable."""
-    failed_at: float | None = None
+    run: str | None = None
+    """The run of a container (its id and start) that the spans below are about."""
+    ended_run: str | None = None
+    """The run whose end was counted already."""
+    begun: bool = False
+    """We started a run that no look has seen yet: its end is a failure, however quick it was."""
+    misses: int = 0
+    """Looks in a row at a running server that did not answer."""
     starting_since: float | None = None
     serving_since: float | None = None
-    refusal: Trouble | None = None
-    """Why the desired state cannot be reached without a person; cleared by a reload."""
-    refused_digest: str | None = None
+    failures: int = 0
+    """Failures in a row, since the server was last stable."""
+    failed_at: float = 0.0
+    refusal: Refusal | None = None
 
 
 # --- what is done about it ----------------------------------------------------------------------

@@ -1,0 +1,77 @@
+"""`mlflowd run`: the daemon itself, in the foreground. Its errors go to the journal, as systemd starts it."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from mlflowd import config
+from mlflowd.engine.docker import DockerEngine
+from mlflowd.errors import ExitStatus, LockedError, MlflowdError
+from mlflowd.events import Event
+from mlflowd.host import journal, paths
+from mlflowd.host.lock import Lock
+from mlflowd.host.notify import Notifier
+from mlflowd.supervisor.daemon import Daemon
+from mlflowd.supervisor.inbox import Reload, Terminate
+from mlflowd.supervisor.place import Place
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mlflowd.config import Settings
+    from mlflowd.supervisor.inbox import Wake
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser("run", help="supervise the server in the foreground (what mlflowd.service does)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Supervise until SIGTERM; return the exit status that the unit file knows."""
+    faulthandler.enable()  # systemd's watchdog sends SIGABRT: the journal then shows where each thread hung
+    journal.configure("info")
+    try:
+        return _supervise(args)
+    except MlflowdError as error:
+        journal.report(_event(error), error.message, remedy=error.hint or None)
+        return int(error.exit_status)
+
+
+def _supervise(args: argparse.Namespace) -> int:
+    def load() -> Settings:
+        return config.load(args.config, os.environ).settings
+
+    settings = load()
+    journal.configure(settings.log.level)
+    with Lock(paths.runtime_directory() / "lock"):
+        engine = DockerEngine(settings.engine.socket, settings.engine.timeout)
+        place = Place(engine, paths.state_directory(), paths.runtime_directory(), paths.identity())
+        daemon = Daemon(settings, load, place, Notifier())
+        _listen(daemon)
+        gc.collect()
+        gc.freeze()  # what is imported by now stays; the collector need not look at it again
+        return int(daemon.run())
+
+
+def _listen(daemon: Daemon) -> None:
+    wakes: dict[int, Wake] = {
+        signal.SIGTERM: Terminate(),
+        signal.SIGINT: Terminate(),
+        signal.SIGHUP: Reload(),
+    }
+    for number, wake in wakes.items():
+        signal.signal(number, lambda *_, wake=wake: daemon.inbox.put(wake))
+
+
+def _event(error: MlflowdError) -> Event:
+    if isinstance(error, LockedError):
+        return Event.LOCKED
+    if error.exit_status is ExitStatus.CONFIGURATION:
+        return Event.CONFIGURATION_INVALID
+    return Event.BLOCKED
