@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fakes import databases
+from mlflowd.errors import MlflowdError
+from mlflowd.host.paths import fingerprint_file
+from mlflowd.stores import fingerprint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflowd.host.paths import Identity
+
+
+def test_what_was_recorded_is_loaded(tmp_path: Path, who: Identity) -> None:
+    path = databases.make(tmp_path / "mlflow.db")
+    assert fingerprint.load(tmp_path) is None
+    recorded = fingerprint.record(path, tmp_path, who)
+    assert recorded is not None
+    assert fingerprint.load(tmp_path) == recorded
+    assert (recorded.revision, recorded.database) == (databases.REVISION, "0@1700000000000")
+    assert recorded.place == fingerprint.place(path)
+    assert fingerprint_file(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+def test_identity_survives_a_restored_copy_and_not_an_exchange(tmp_path: Path, who: Identity) -> None:
+    first = fingerprint.read(databases.make(tmp_path / "mlflow.db"), who)
+    shutil.copy(tmp_path / "mlflow.db", tmp_path / "copy.db")
+    copy = fingerprint.read(tmp_path / "copy.db", who)
+    twin = fingerprint.read(databases.make(tmp_path / "twin.db", created=1_800_000_000_000), who)
+    assert first
+    assert copy
+    assert twin
+    assert first.database == copy.database != twin.database
+    assert first.place.inode != copy.place.inode
+
+
+def test_schema_from_before_creation_times_has_no_identity(tmp_path: Path, who: Identity) -> None:
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection, connection:
+        connection.execute("CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, name TEXT)")
+    found = fingerprint.read(tmp_path / "old.db", who)
+    assert found
+    assert (found.revision, found.database, found.tables) == ("", "", 1)
+
+
+def test_database_of_a_running_server_is_read_beside_it(tmp_path: Path, who: Identity) -> None:
+    path = databases.make(tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as server:
+        server.execute("PRAGMA journal_mode=WAL")
+        server.execute("BEGIN IMMEDIATE")
+        server.execute("INSERT INTO metrics VALUES ('m', 1, 'r', 1)")
+        assert fingerprint.read(path, who) is not None
+        server.execute("COMMIT")
+
+
+def test_empty_database_never_takes_the_place_of_what_is_remembered(tmp_path: Path, who: Identity) -> None:
+    path = databases.make(tmp_path / "mlflow.db")
+    recorded = fingerprint.record(path, tmp_path, who)
+    path.unlink()
+    assert fingerprint.record(path, tmp_path, who) is None
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    assert fingerprint.record(path, tmp_path, who) is None
+    assert fingerprint.load(tmp_path) == recorded
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"place": []}', '{"place": {"path": "/x"}}'])
+def test_unreadable_record_is_said(tmp_path: Path, text: str) -> None:
+    fingerprint_file(tmp_path).parent.mkdir()
+    fingerprint_file(tmp_path).write_text(text)
+    with pytest.raises(MlflowdError, match="cannot be read"):
+        fingerprint.load(tmp_path)
+
+
+def test_what_is_forgotten_is_gone(tmp_path: Path, who: Identity) -> None:
+    fingerprint.forget(tmp_path)
+    fingerprint.record(databases.make(tmp_path / "mlflow.db"), tmp_path, who)
+    fingerprint.forget(tmp_path)
+    assert fingerprint.load(tmp_path) is None
