@@ -3,8 +3,9 @@
 Two things stand behind it: `docker.DockerEngine` (Docker, and Podman by its Docker socket) and the fake of
 tests/fakes/engine.py. tests/contract/ runs one suite against both.
 
-Every method may raise EngineUnreachableError, EnginePermissionError or EngineError; each method says what
-else. Calls are bounded by the engine's time limit, `stop`, `pull`, `build` and the streams aside.
+Every method may raise EngineUnreachableError (also for an answer that makes no sense), EnginePermissionError
+or EngineError; each method says what else. Calls are bounded by the engine's time limit, `stop`, `pull`, `build`
+and the streams aside: a stream has that limit up to its first byte. Any thread may call any method.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Engine(Protocol):
         ...
 
     def start(self, container_id: str) -> None:
-        """Start; a running container is left as it is. Raises PortTakenError."""
+        """Start; a running container is left as it is. Raises PortTakenError, and EngineError for a paused one."""
         ...
 
     def stop(self, container_id: str, grace: float) -> None:
@@ -87,16 +88,20 @@ class Engine(Protocol):
         ...
 
     def events(self, name: str) -> Iterator[EngineEvent]:
-        """Yield the events of the container of this name as they come; ends when the stream ends."""
+        """Subscribe, then yield the events of the container of this name as they come; ends when the stream ends.
+
+        The subscription stands when this returns. Docker 26 may tell of a `stop` before the `die`.
+        """
         ...
 
     def logs(self, container_id: str, *, since: float, follow: bool, tail: int | None = None) -> Iterator[bytes]:
         """Yield log lines (stdout and stderr, no line end, timestamp and a blank before the text).
 
-        `since` is a wall-clock time in seconds of the epoch (0 for all).
+        `since` is a wall-clock time in seconds of the epoch (0 for all). A follower of Docker 20.10 often misses
+        the last line of a container that ends where that line has no end; without `follow` it is read.
         """
         ...
 
     def close(self) -> None:
-        """Give every connection back; streams end."""
+        """Give every connection back for good; streams end, in whichever thread they are read."""
         ...

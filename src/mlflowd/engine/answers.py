@@ -1,0 +1,98 @@
+"""The engine's JSON as values of the model. No effects.
+
+Field names are those of the Engine API 1.41 (docs.docker.com/reference/api/engine/version/v1.41/); Podman's
+Docker socket gives the same ones, with some states of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mlflowd.errors import EngineUnreachableError
+from mlflowd.model import Address, Container, ContainerStatus, EngineEvent, EngineInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_NEVER = "0001-01-01T00:00:00Z"
+"""Go's zero time: the container never started."""
+
+_PODMAN = {
+    "configured": ContainerStatus.CREATED,
+    "initialized": ContainerStatus.CREATED,
+    "stopping": ContainerStatus.RUNNING,
+    "stopped": ContainerStatus.EXITED,
+}
+
+
+def container(answer: Any) -> Container:  # noqa: ANN401  (JSON)
+    """Return the container of an inspect answer. Raises EngineUnreachableError where the answer is no such thing."""
+    with _sense("inspect"):
+        state = answer["State"]
+        return Container(
+            id=answer["Id"],
+            name=answer["Name"].removeprefix("/"),
+            status=_PODMAN.get(state["Status"]) or ContainerStatus(state["Status"]),
+            image_id=answer["Image"],
+            labels=dict(answer["Config"].get("Labels") or {}),
+            started_at="" if state["StartedAt"] == _NEVER else state["StartedAt"],
+            exit_code=int(state["ExitCode"]),
+            oom_killed=bool(state["OOMKilled"]),
+            error=state.get("Error") or "",
+            published=_published(answer["HostConfig"].get("PortBindings") or {}),
+        )
+
+
+def created(answer: Any) -> str:  # noqa: ANN401  (JSON)
+    """Return the id of a new container."""
+    with _sense("create"):
+        return str(answer["Id"])
+
+
+def info(version: Any, host: Any) -> EngineInfo:  # noqa: ANN401  (JSON)
+    """Return what /version and /info tell together."""
+    with _sense("version"):
+        components = [part.get("Name", "") for part in version.get("Components") or ()]
+        return EngineInfo(
+            name="podman" if any("podman" in name.lower() for name in components) else "docker",
+            version=version["Version"],
+            api_version=version["ApiVersion"],
+            root=host.get("DockerRootDir") or "",
+            memory=int(host.get("MemTotal") or 0),
+        )
+
+
+def publishers(answer: Any, port: int) -> tuple[str, ...]:  # noqa: ANN401  (JSON)
+    """Return the names of those containers of a list answer that publish this host port, sorted."""
+    with _sense("list"):
+        holders = (item for item in answer if any(p.get("PublicPort") == port for p in item.get("Ports") or ()))
+        return tuple(sorted(item["Names"][0].removeprefix("/") for item in holders))
+
+
+def event(line: bytes) -> EngineEvent | None:
+    """Return the event of one line of the event stream, None where it is not one."""
+    try:
+        answer = json.loads(line)
+        actor = answer["Actor"]
+        attributes: Mapping[str, str] = actor.get("Attributes") or {}
+        return EngineEvent(str(answer["Action"]), str(actor["ID"]), dict(attributes))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _published(bindings: Mapping[str, Any]) -> Address | None:
+    """Return the first address of a container's port bindings, as they were asked for at its creation."""
+    asked = (one for several in bindings.values() for one in several or ())
+    return next((Address(one["HostIp"], int(one["HostPort"])) for one in asked if one.get("HostPort")), None)
+
+
+@contextmanager
+def _sense(question: str) -> Iterator[None]:
+    """Raise EngineUnreachableError where an answer lacks what every engine's answer has."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        message = f"The container engine's answer ({question}) makes no sense: {type(error).__name__}: {error}."
+        raise EngineUnreachableError(message, "systemctl status docker") from error
