@@ -242,6 +242,8 @@ class Trouble:
     remedy: str = ""
     critical: bool = True
     restart_cures: bool = False
+    lost: bool = False
+    """The store itself is gone, or another one stands in its place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,12 +49,12 @@ SPEC = ContainerSpec(
 OTHER_SPEC = replace(SPEC, argv=("mlflow", "server", "--workers", "9"))
 
 
-def desired(**changes: Any) -> Desired:  # noqa: ANN401 - any field of Desired
+def desired(**changes: Any) -> Desired:
     base = Desired(name="mlflowd", image="registry/mlflow:v1", spec=SPEC, timing=TIMING, stop_grace=30)
     return replace(base, **changes)
 
 
-def container(status: ContainerStatus = ContainerStatus.RUNNING, **changes: Any) -> Container:  # noqa: ANN401 - any field of Container
+def container(status: ContainerStatus = ContainerStatus.RUNNING, **changes: Any) -> Container:
     base = Container(
         id="c" * 64,
         name="mlflowd",
@@ -68,6 +68,6 @@ def container(status: ContainerStatus = ContainerStatus.RUNNING, **changes: Any)
     return replace(base, **changes)
 
 
-def observed(**changes: Any) -> Observed:  # noqa: ANN401 - any field of Observed
+def observed(**changes: Any) -> Observed:
     base = Observed(engine_trouble="", container=container(), serving=True)
     return replace(base, **changes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import gc
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from mlflowd import config
 from mlflowd.engine.docker import DockerEngine
 from mlflowd.errors import ExitStatus, LockedError, MlflowdError
 from mlflowd.events import Event
-from mlflowd.host import journal, paths
+from mlflowd.host import journal, memory, paths
 from mlflowd.host.lock import Lock
 from mlflowd.host.notify import Notifier
 from mlflowd.supervisor.daemon import Daemon
@@ -54,8 +53,7 @@ def _supervise(args: argparse.Namespace) -> int:
         place = Place(engine, paths.state_directory(), paths.runtime_directory(), paths.identity())
         daemon = Daemon(settings, load, place, Notifier())
         _listen(daemon)
-        gc.collect()
-        gc.freeze()  # what is imported by now stays; the collector need not look at it again
+        memory.settle()
         return int(daemon.run())
 
 

@@ -38,6 +38,13 @@ class MountPoint:
     kind: str
     """The type of file system, such as ext4 or fuse.sshfs."""
     read_only: bool
+    root: str = "/"
+    """The directory of the file system that is mounted there."""
+
+    @property
+    def private(self) -> bool:
+        """Whether it is a /tmp that systemd made for this service alone (PrivateTmp= of systemd.exec(5))."""
+        return "/systemd-private-" in self.root
 
     @property
     def network(self) -> bool:
@@ -256,7 +263,7 @@ def _parse_mount(line: str) -> MountPoint:
     # ext4 with errors=remount-ro tells it, on newer kernels, by emergency_ro among the superblock's options alone
     read_only = {"ro", "emergency_ro"} & {*fields[5].split(","), *",".join(options).split(",")}
     path = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-    return MountPoint(path, kind, bool(read_only))
+    return MountPoint(path, kind, bool(read_only), fields[3])
 
 
 def _inside(path: str, top: str) -> bool:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def check(at: Directory, who: Identity, state: Path, *, make: bool) -> list[Finding]:
     """Return what is to be said of a directory, up to the first failure; `make` a missing one where that is allowed."""
     found: list[Finding] = []
-    for look in (partial(_reachable, state=state), _place, partial(present, make=make), _mount, _access):
+    for look in (_mount, partial(_reachable, state=state), _place, partial(present, make=make), _access):
         if (finding := look(at, who)) is not None:
             found.append(finding)
             if finding.level is Level.FAILURE or not exists(at.path):
@@ -98,6 +98,9 @@ def _place(at: Directory, who: Identity) -> Finding | None:
 
 def _mount(at: Directory, _who: Identity) -> Finding | None:
     mount = mount_of(at.path)
+    if mount.private:
+        message = f"{at.path} lies in the service's private {mount.path}, which the container engine does not see."
+        return misplaced(f"{at.name}: mount", message, "choose a directory outside of /tmp and /var/tmp")
     if not mount.read_only:
         return None
     message = f"{at.path} cannot be written: {mount.path} ({mount.kind}) is mounted read-only."

@@ -68,18 +68,23 @@ def _in_place(database: Path, served: Place | None) -> Trouble | None:
     now = place(database)
     remedy = _LOST.format(path=database)
     if now is None:
-        return Trouble(Layer.STORE, f"The database {database} is gone from under the running server.", remedy)
+        return Trouble(
+            Layer.STORE, f"The database {database} is gone from under the running server.", remedy, lost=True
+        )
     if database.stat().st_size == 0:
-        return Trouble(Layer.STORE, f"The database {database} is empty: the server's own was moved or removed.", remedy)
+        return Trouble(
+            Layer.STORE, f"The database {database} is empty: the server's own was moved or removed.", remedy, lost=True
+        )
     if served is None or (now.device, now.inode) == (served.device, served.inode) or served.path != now.path:
         return None
     if _header(database) != "database":
-        return Trouble(Layer.STORE, f"The database {database} was replaced by something else.", remedy)
+        return Trouble(Layer.STORE, f"The database {database} was replaced by something else.", remedy, lost=True)
     return Trouble(
         Layer.STORE,
         f"The database file {database} was exchanged under the running server, which still uses the old one.",
         "sudo systemctl restart mlflowd",
         restart_cures=True,
+        lost=True,
     )
 
 
@@ -92,7 +97,7 @@ def _header(database: Path) -> str:
 
 def _usable(directory: Path, who: Identity) -> Trouble | None:
     if not directory.is_dir():
-        return Trouble(Layer.STORE, f"The directory {directory} is gone.", f"put it back at {directory}")
+        return Trouble(Layer.STORE, f"The directory {directory} is gone.", f"put it back at {directory}", lost=True)
     mount = mount_of(directory)
     if mount.read_only or os.statvfs(directory).f_flag & os.ST_RDONLY:
         remedy = f"see `sudo dmesg | tail` for the reason, then: sudo mount -o remount,rw {mount.path}"

@@ -113,7 +113,7 @@ def _troubles(before: Scene | None, after: Scene) -> Iterator[Told]:
 def _trouble(trouble: Trouble) -> Event:
     if trouble.layer is Layer.DISK:
         return Event.DISK_CRITICAL if trouble.critical else Event.DISK_WARNING
-    return Event.STORE_MISSING if trouble.layer is Layer.STORE else Event.DEGRADED
+    return Event.STORE_MISSING if trouble.lost else Event.DEGRADED
 
 
 def _decision(before: Scene | None, after: Scene) -> Iterator[Told]:

@@ -1,0 +1,140 @@
+"""How MLflow is run: the settings and the image's abilities become the full description of a container. No effects.
+
+Facts are of MLflow 3.17.2 and uvicorn 0.54, measured in the container that is described here.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import TYPE_CHECKING
+
+from mlflowd.model import ContainerSpec, Mount
+
+if TYPE_CHECKING:
+    from mlflowd.config import Settings, Size
+    from mlflowd.model import Image
+    from mlflowd.server.abilities import Abilities
+
+PORT = 5000
+"""Where the server listens inside its container; people reach it at server.listen."""
+BACKEND = "/mlflow/backend"
+"""Where the directory of the SQLite file is mounted: the file alone would leave its journal in the container."""
+ARTIFACTS = "/mlflow/artifacts"
+
+_WORKER_HEALTHCHECK = 20
+"""Seconds until uvicorn takes a silent worker for hung and replaces it.
+
+With its own 5 s, a starved machine (5 % of a processor) loses workers before they have started; and since a stop
+waits for the check of a hung worker, it is less than the default container.stop_grace."""
+_WORKER_HEALTHCHECK_SINCE = (0, 37)
+_MEMORY_STEP = 16 * 2**20
+"""A percentage is rounded down to these bytes: a kernel update moves the total by a few pages, which is no drift."""
+
+
+def container_spec(  # noqa: PLR0913, PLR0917 - each is a fact of its own
+    settings: Settings, image: Image, abilities: Abilities, uid: int, gid: int, engine_memory: int
+) -> ContainerSpec:
+    """Describe the container that the settings ask for.
+
+    `uid` and `gid` own the stores, `engine_memory` the bytes of memory of the engine's host
+    (0 when unknown, which makes a percentage no limit). The argv is the full command: the image's entrypoint is
+    to be cleared, its own command is not used.
+    """
+    container = settings.container
+    return ContainerSpec(
+        slot=0,
+        name=container.name,
+        image=settings.image.reference,
+        image_id=image.id,
+        argv=_argv(settings, abilities),
+        environment=_environment(settings),
+        user=f"{uid}:{gid}",
+        mounts=_mounts(settings),
+        publish=settings.server.listen,
+        port=PORT,
+        network=container.network,
+        memory=(_bytes(container.memory, engine_memory) or None) if container.memory else None,
+        pids=container.pids,
+        tmpfs_size=_bytes(container.tmp_size, engine_memory),
+        shm_size=_bytes(container.shm_size, engine_memory),
+        stop_grace=container.stop_grace,
+    )
+
+
+def workers(settings: Settings, abilities: Abilities) -> int:
+    """Return the number of worker processes.
+
+    With more than one, uvicorn's sockets lose TCP_NODELAY and each keep-alive request waits 44 ms
+    (Kludex/uvicorn#3149); uvloop sets it itself, so without uvloop one worker is faster than two.
+    """
+    if settings.server.workers == "auto":
+        return 2 if abilities.uvloop else 1
+    return settings.server.workers
+
+
+def static_prefix(settings: Settings) -> str:
+    """Return the path under which the server serves everything, /health included; "" for none."""
+    words = [word for argument in settings.server.extra_arguments for word in argument.split("=", 1)]
+    for option, value in zip(words[-2::-1], words[:0:-1], strict=True):
+        if option == "--static-prefix":
+            return value
+    return settings.server.environment.get("MLFLOW_STATIC_PREFIX", "")
+
+
+def _argv(settings: Settings, abilities: Abilities) -> tuple[str, ...]:
+    # 0.0.0.0 is inside the container: who may connect is decided by where its port is published.
+    address = ("--host", "0.0.0.0", "--port", str(PORT))  # noqa: S104 - as the comment says
+    count = ("--workers", str(workers(settings, abilities)))
+    options = ("--uvicorn-opts", _uvicorn_options(settings, abilities))
+    return ("mlflow", "server", *address, *count, *options, *settings.server.extra_arguments)
+
+
+def _uvicorn_options(settings: Settings, abilities: Abilities) -> str:
+    """Return uvicorn's options as one string; the last of two equal options wins, so the user's are last."""
+    options = ["--timeout-graceful-shutdown", str(math.ceil(settings.server.graceful_timeout))]
+    if _version(abilities.uvicorn) >= _WORKER_HEALTHCHECK_SINCE:
+        options += ["--timeout-worker-healthcheck", str(_WORKER_HEALTHCHECK)]
+    if not settings.log.access:
+        options.append("--no-access-log")
+    return " ".join(filter(None, [shlex.join(options), settings.server.uvicorn_options.strip()]))
+
+
+def _environment(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return sorted pairs; server.environment comes last and may replace any of ours."""
+    ours = {
+        "HOME": "/tmp",  # noqa: S108 - the container's own tmpfs, its only writable place beside the stores
+        "MLFLOW_ARTIFACTS_DESTINATION": ARTIFACTS,
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{BACKEND}/{settings.backend_store.path.name}",
+        "MLFLOW_DISABLE_TELEMETRY": _flag(not settings.server.telemetry),
+        "MLFLOW_SERVE_ARTIFACTS": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": _flag(settings.server.jobs),
+        # The root file system is read-only: without it every import tries to write byte-code, and fails.
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    if not settings.server.jobs:
+        # The server computes nothing: OpenBLAS would start a thread for each processor in each process.
+        ours["OPENBLAS_NUM_THREADS"] = "1"
+    return tuple(sorted((ours | dict(settings.server.environment)).items()))
+
+
+def _mounts(settings: Settings) -> tuple[Mount, ...]:
+    return (
+        Mount(str(settings.backend_store.path.parent), BACKEND),
+        Mount(str(settings.artifact_store.path), ARTIFACTS),
+    )
+
+
+def _bytes(size: Size, total: int) -> int:
+    exact = size.of(total)
+    return exact if size.percent is None else exact // _MEMORY_STEP * _MEMORY_STEP
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version, () for an unknown one, which is less than any."""
+    numbers = text.split(".")[:2]
+    return tuple(int(number) for number in numbers) if all(number.isdigit() for number in numbers) else ()
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
