@@ -132,7 +132,8 @@ class Desired:
     """None until the image is known, because the spec depends on what the image can do."""
     timing: Timing
     stop_grace: float
-    stop: bool = False
+    stop_by: float | None = None
+    """The server is to be stopped, and by this instant the daemon ends whether it did or not; None: it is to run."""
 
 
 # --- what is seen -------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ in the watches, and a look is bounded by the time limits of one engine call and 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflowd import __version__
 from mlflowd.errors import ConfigurationError, EngineError, ExitStatus, MlflowdError
 from mlflowd.events import Event
 from mlflowd.host import journal
-from mlflowd.model import Create, Done, History, Phase, Refusal, Replace, Restart, Start, Stop, Unpause, Wait
+from mlflowd.model import Create, Done, History, Phase, Pull, Refusal, Replace, Restart, Start, Stop, Unpause, Wait
 from mlflowd.server import command, loglines, probe
 from mlflowd.supervisor import policy
 from mlflowd.supervisor.forward import Forwarder
@@ -38,6 +38,10 @@ _EXTENSION = 60.0
 """Seconds asked of systemd in each cycle of a start or a stop that goes on; a loop that hangs ends by them."""
 
 
+_STOP_MARGIN = 15.0
+"""Seconds beyond the grace until an engine that does not stop the server holds up our own end no longer."""
+
+
 class Daemon:
     """Supervises one server until it is told to stop."""
 
@@ -56,7 +60,7 @@ class Daemon:
         self._history = History()
         self._scene: Scene | None = None
         self._ready = False
-        self._stop = False
+        self._stop_by: float | None = None
         self._exit: MlflowdError | None = None
 
     def run(self) -> ExitStatus:
@@ -145,13 +149,17 @@ class Daemon:
                 if not self._work.blind:
                     self._observer.note(event)
             case Terminate():
-                self._stop = True
+                self._terminate()
             case Reload():
                 self._reload()
             case Finished():
                 self._finish(wake)
             case _:
                 pass  # a look is what follows anyway
+
+    def _terminate(self) -> None:
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + self._settings.container.stop_grace + _STOP_MARGIN
 
     def _finish(self, wake: Finished) -> None:
         if not self._work.finish(wake):
@@ -161,19 +169,26 @@ class Daemon:
         if isinstance(wake.action, Stop):
             self._history = policy.stopped(self._history)
         if wake.error is not None:
-            self._fail(wake.error)
+            self._fail(wake.action, wake.error)
         elif isinstance(wake.action, Create | Start | Restart | Replace):
             self._history = policy.begun(self._history)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, action: Action, error: Exception) -> None:
         if not isinstance(error, MlflowdError):
             journal.report(Event.INTERNAL_ERROR, f"mlflowd has a defect: {error!r}", exc_info=error)
         elif error.exit_status in _PERMANENT:
             self._refuse(error)
             return
         else:
-            journal.report(Event.RETRY_LATER, error.message, remedy=error.hint or None)
+            event = Event.IMAGE_FAILED if isinstance(action, Pull) else Event.RETRY_LATER
+            journal.report(event, error.message, remedy=error.hint or None, **self._attempt())
         self._history = policy.failed(self._history, time.monotonic())
+
+    def _attempt(self) -> dict[str, Any]:
+        """Return the fields of a failed attempt: which one it was, and how long the next one waits."""
+        history = policy.failed(self._history, time.monotonic())
+        wait = policy.backoff(history, self._desired.timing)
+        return {"attempt": history.failures, "wait": f"{wait:g} s", "image": self._desired.image}
 
     def _refuse(self, error: MlflowdError) -> None:
         """Give up where nothing serves yet; later on, say so and go on looking."""
@@ -181,7 +196,7 @@ class Daemon:
         until = time.monotonic() + self._settings.restart.backoff_max
         refusal = Refusal(spec.digest if spec else None, error.message, error.hint, until)
         self._history = policy.refused(self._history, refusal)
-        if not self._ready and not self._stop:
+        if not self._ready and self._stop_by is None:
             self._exit = error
 
     def _reload(self) -> None:
@@ -232,13 +247,13 @@ class Daemon:
         """End where the first start met what no retry cures, so that `systemctl start` says so."""
         refusal = scene.history.refusal
         incurable = refusal is not None and refusal.until is None and scene.action.phase is Phase.BLOCKED
-        if refusal and incurable and not self._ready and not self._stop:
+        if refusal and incurable and not self._ready and self._stop_by is None:
             self._exit = MlflowdError(refusal.message, refusal.remedy, ExitStatus.REFUSED)
 
     def _pulse(self, reason: str) -> None:
         self._notifier.status(reason)
         self._notifier.watchdog()
-        if not self._ready or self._stop:
+        if not self._ready or self._stop_by is not None:
             self._notifier.extend(_EXTENSION)
 
     def _follow(self, observed: Observed) -> None:
@@ -254,7 +269,7 @@ class Daemon:
 
     @property
     def _desired(self) -> Desired:
-        return self._outfit.wish.desired(stop=self._stop)
+        return self._outfit.wish.desired(self._stop_by)
 
     def _serves(self, container: Container | None) -> bool:
         """Probe where the container publishes: after a refused wish that is not where the settings say."""

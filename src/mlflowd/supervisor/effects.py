@@ -6,6 +6,7 @@ that the machine refuses.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from mlflowd.errors import EngineError, ExitStatus, ImageMissingError, MlflowdError, PortTakenError, RefusedError
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from mlflowd.supervisor.wish import Wish
 
 
+_TOLD_EVERY = 10.0
+"""Seconds between two lines of progress in the journal."""
+
+
 class Effects:
     """The hands of the supervisor, for one configuration."""
 
@@ -33,8 +38,8 @@ class Effects:
     def apply(self, action: Action, progress: Progress) -> None:
         """Do it. Raises MlflowdError; RefusedError (or one with a permanent exit status) where a person is needed."""
         match action:
-            case Pull():
-                self._wish.fetch(progress)
+            case Pull(image=image):
+                self._fetch(image, progress)
             case Create(spec=spec):
                 self._check(running=False)
                 self._make(spec)
@@ -51,6 +56,20 @@ class Effects:
                 self._replace(container_id, spec, grace)
             case Stop(container_id=container_id, grace=grace):
                 self._engine.stop(container_id, grace)
+
+    def _fetch(self, image: str, progress: Progress) -> None:
+        """Get the image; STATUS= follows every step, the journal one in ten seconds."""
+        told = time.monotonic()
+
+        def tell(sentence: str) -> None:
+            nonlocal told
+            progress(sentence)
+            if time.monotonic() - told >= _TOLD_EVERY:
+                told = time.monotonic()
+                journal.report(Event.IMAGE_PULLING, sentence, image=image)
+
+        self._wish.fetch(tell)
+        journal.report(Event.IMAGE_READY, f"the image {image} is there", image=image)
 
     def _replace(self, container_id: str, spec: ContainerSpec, grace: float) -> None:
         self._check(running=True)

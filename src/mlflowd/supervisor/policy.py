@@ -169,13 +169,15 @@ def backoff(history: History, timing: Timing) -> float:
 
 
 def _stop_wanted(look: _Look) -> Action | None:
-    if not look.desired.stop:
+    if look.desired.stop_by is None:
         return None
     container, grace = look.container, look.desired.stop_grace
     if look.observed.engine_trouble:
         return Done(Phase.UNKNOWN, f"ending without stopping the server: {look.observed.engine_trouble}")
     if container is None or not container.ours or container.status in _AT_REST:
         return Done(Phase.STOPPED, "the server is stopped")
+    if look.now >= look.desired.stop_by:
+        return Done(Phase.UNKNOWN, "ending without stopping the server: the engine did not stop it in time")
     return Stop(Phase.STOPPED, f"stopping the server; it has {grace:g} s to finish its requests", container.id, grace)
 
 

@@ -37,8 +37,8 @@ class Wish:
         self._spec: ContainerSpec | None = None
         self.mlflow_version = ""
 
-    def desired(self, *, stop: bool = False) -> Desired:
-        """Return what is wanted now."""
+    def desired(self, stop_by: float | None = None) -> Desired:
+        """Return what is wanted now; `stop_by` as in Desired."""
         container = self.settings.container
         return Desired(
             name=container.name,
@@ -46,7 +46,7 @@ class Wish:
             spec=self._spec,
             timing=timing(self.settings),
             stop_grace=container.stop_grace,
-            stop=stop,
+            stop_by=stop_by,
         )
 
     @property

@@ -61,13 +61,18 @@ def test_a_foreign_container_is_never_touched() -> None:
 
 
 def test_a_stop_stops_a_running_server_and_then_is_done() -> None:
-    assert isinstance(decide(observed(), desired(stop=True), SERVED, 10), Stop)
+    assert isinstance(decide(observed(), desired(stop_by=1e9), SERVED, 10), Stop)
     for gone in (None, container(ContainerStatus.EXITED), container(ContainerStatus.CREATED), container(labels={})):
-        assert isinstance(decide(observed(container=gone), desired(stop=True), SERVED, 10), Done)
+        assert isinstance(decide(observed(container=gone), desired(stop_by=1e9), SERVED, 10), Done)
+
+
+def test_a_stop_that_the_engine_does_not_carry_out_ends_in_time() -> None:
+    assert isinstance(decide(observed(), desired(stop_by=10), SERVED, 9), Stop)
+    assert isinstance(decide(observed(), desired(stop_by=10), SERVED, 10), Done)
 
 
 def test_a_stop_is_reached_without_an_engine() -> None:
-    assert isinstance(decide(observed(engine_trouble="no engine"), desired(stop=True), SERVED, 10), Done)
+    assert isinstance(decide(observed(engine_trouble="no engine"), desired(stop_by=1e9), SERVED, 10), Done)
 
 
 def test_database_trouble_degrades_without_a_restart() -> None:
@@ -221,7 +226,7 @@ def test_every_state_has_an_action_and_a_healthy_match_is_never_touched(stop: bo
     )
     for one, history, trouble, serving, spec, now in product:
         seen = observed(container=one, engine_trouble=trouble, serving=serving)
-        action = decide(seen, desired(spec=spec, stop=stop), history, now)
+        action = decide(seen, desired(spec=spec, stop_by=1e9 if stop else None), history, now)
         assert isinstance(action, Action)
         assert action.reason
         if isinstance(action, Wait):
