@@ -59,8 +59,17 @@ def preflight(  # noqa: PLR0913 - facts of the machine, nearly all by name
 
 
 def guard(settings: Settings, *, state: Path, who: Identity) -> list[Finding]:
-    """Return what would let a server that starts again make an empty database in a lost one's place."""
-    return database.guard(settings, state, who)
+    """Return what keeps a stopped server from being started again as it is, in a few milliseconds.
+
+    Above all it must not make an empty database in a lost one's place.
+    """
+    found = [
+        finding
+        for at in places.directories(settings)
+        for finding in directories.check(at, who, state, make=False)
+        if finding.level is Level.FAILURE
+    ]
+    return found or database.guard(settings, state, who)
 
 
 def settle(settings: Settings, who: Identity) -> None:

@@ -61,16 +61,16 @@ class Daemon:
         self._scene: Scene | None = None
         self._ready = False
         self._stop_by: float | None = None
-        self._exit: MlflowdError | None = None
+        self._exit: ExitStatus | None = None
 
     def run(self) -> ExitStatus:
-        """Cycle until the server is stopped; raises MlflowdError where the first start cannot be made."""
+        """Cycle until the server is stopped, or the first start is refused; return the exit status."""
         self._begin()
         try:
             while True:
                 action = self._cycle()
                 if self._exit is not None:
-                    raise self._exit
+                    return self._exit
                 if isinstance(action, Done):
                     return ExitStatus.OK
                 for wake in self.inbox.wait(action.seconds if isinstance(action, Wait) else 0.0):
@@ -197,7 +197,7 @@ class Daemon:
         refusal = Refusal(spec.digest if spec else None, error.message, error.hint, until)
         self._history = policy.refused(self._history, refusal)
         if not self._ready and self._stop_by is None:
-            self._exit = error
+            self._exit = error.exit_status
 
     def _reload(self) -> None:
         self._notifier.reloading()
@@ -248,7 +248,7 @@ class Daemon:
         refusal = scene.history.refusal
         incurable = refusal is not None and refusal.until is None and scene.action.phase is Phase.BLOCKED
         if refusal and incurable and not self._ready and self._stop_by is None:
-            self._exit = MlflowdError(refusal.message, refusal.remedy, ExitStatus.REFUSED)
+            self._exit = ExitStatus.REFUSED
 
     def _pulse(self, reason: str) -> None:
         self._notifier.status(reason)
