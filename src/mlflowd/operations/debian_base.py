@@ -68,7 +68,7 @@ def debian_base(engine: Engine, suite: str, progress: Progress, *, fresh: bool =
         _hurry(root)
         _debootstrap(suite, root, progress)
         progress(f"importing {tag}")
-        _name_public_mirror(root, suite)
+        _name_no_mirror(root)
         _archive(root, archive)
         shutil.rmtree(root)
         return engine.import_root(str(archive), tag=tag, changes=[f"ENV PATH={_PATH}", 'CMD ["python3"]'])
@@ -148,10 +148,9 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             raise
 
 
-def _name_public_mirror(root: Path, suite: str) -> None:
+def _name_no_mirror(root: Path) -> None:
     """Leave no mirror of this machine's in the image: its address may hold a password."""
-    sources = root / "etc" / "apt" / "sources.list"
-    sources.write_text(f"deb http://deb.debian.org/debian {suite} main\n", encoding="utf-8")
+    (root / "etc" / "apt" / "sources.list").unlink(missing_ok=True)
 
 
 def _archive(root: Path, archive: Path) -> None:
