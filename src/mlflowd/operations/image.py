@@ -49,7 +49,9 @@ _REQUIREMENT = re.compile(
 )
 _PROOF = "import mlflow, uvloop, httptools, sys; print(mlflow.__version__, '%d.%d' % sys.version_info[:2])"
 _PROOF_LIMIT = 180.0
-_FILES = ("Dockerfile", "make-venv.sh")
+_TURNS = ("turns/mlflowd_turns.py", "turns/METADATA", "turns/entry_points.txt")
+"""A package of our own in the image: writers of SQLite take turns."""
+_FILES = ("Dockerfile", "make-venv.sh", *_TURNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ def _context(what: Wanted, settings: IndexSettings) -> bytes:
     files = {
         "Dockerfile": _recipe("Dockerfile").encode(),
         "build/make-venv.sh": _recipe("make-venv.sh").encode(),
+        **{f"build/{name}": _recipe(name).encode() for name in _TURNS},
         "build/requirements.txt": "".join(f"{one}\n" for one in what.requirements).encode(),
         "build/pip.conf": settings.pip_conf.encode(),
         "build/ca.pem": settings.ca_bundle,

@@ -90,7 +90,7 @@ def _cause(rule: Rule, found: re.Match[str], spec: ContainerSpec | None) -> Know
 def _places(spec: ContainerSpec | None) -> dict[str, str]:
     """Return what remedies name: the image, the directories on the host, the user, the server's port."""
     mounted = {mount.target: mount.source for mount in spec.mounts} if spec else {}
-    uri = dict(spec.environment).get("MLFLOW_BACKEND_STORE_URI", "") if spec else ""
+    uri = dict(spec.environment).get("MLFLOW_BACKEND_STORE_URI", "").partition("?")[0] if spec else ""
     backend = mounted.get(command.BACKEND, "/var/lib/mlflowd/backend")
     return {
         "image": spec.image if spec else "IMAGE",

@@ -121,3 +121,10 @@ def test_memory_may_be_fixed_unlimited_or_unknown() -> None:
     assert spec(container={"memory": "3000000"}).memory == 3000000
     assert spec(container={"memory": "none"}).memory is None
     assert spec(memory=0).memory is None
+
+
+def test_an_image_with_turns_gets_the_plugin_and_connections_for_those_who_wait() -> None:
+    made = dict(spec(replace(ABLE, packages=frozenset({"mlflowd-turns"}))).environment)
+    assert made["MLFLOW_BACKEND_STORE_URI"] == "sqlite:////mlflow/backend/mlflow.db?plugin=mlflowd_turns"
+    assert made["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] == "80"
+    assert "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW" not in environment()
