@@ -49,7 +49,11 @@ _REQUIREMENT = re.compile(
 )
 _PROOF = "import mlflow, uvloop, httptools, sys; print(mlflow.__version__, '%d.%d' % sys.version_info[:2])"
 _PROOF_LIMIT = 180.0
-_TURNS = ("turns/mlflowd_turns.py", "turns/METADATA", "turns/entry_points.txt")
+_TURNS = (
+    "turns/mlflowd_turns.py",
+    "turns/mlflowd_turns-1.dist-info/METADATA",
+    "turns/mlflowd_turns-1.dist-info/entry_points.txt",
+)
 """A package of our own in the image: writers of SQLite take turns."""
 _FILES = ("Dockerfile", "make-venv.sh", *_TURNS)
 

@@ -31,10 +31,7 @@ echo "==> installing $(tr '\n' ' ' < /build/requirements.txt)"
 /opt/mlflow/bin/pip check
 /opt/mlflow/bin/pip freeze > /opt/mlflow/requirements.txt
 # One module and what makes it a package: pip would fetch a build backend for it.
-site=$(/opt/mlflow/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-mkdir "$site/mlflowd_turns-1.dist-info"
-cp /build/turns/mlflowd_turns.py "$site"
-cp /build/turns/METADATA /build/turns/entry_points.txt "$site/mlflowd_turns-1.dist-info"
+cp -r /build/turns/. "$(/opt/mlflow/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 echo "==> compiling"
 # pip compiles on one processor, this on all; exit status 1 comes of templates that some packages ship
 /opt/mlflow/bin/python3 -m compileall -q -j 0 /opt/mlflow/lib || true

@@ -33,7 +33,8 @@ TURNS_PACKAGE = "mlflowd-turns"
 requests at 0.6 of MLflow's own p99 instead of 2.4 times it (docs/performance.md)."""
 _TURNS = "?plugin=mlflowd_turns"
 _OVERFLOW = "80"
-"""Connections beyond the pool's five: those that wait for their turn hold one, and a worker has 40 threads."""
+"""Connections beyond the pool's five. Some requests take a second one while they hold one, and a worker has 40
+threads: with MLflow's 10, 64 clients that create a run at once block each other for 30 s and fail (measured)."""
 _MEMORY_STEP = 16 * 2**20
 """A percentage is rounded down to these bytes: a kernel update moves the total by a few pages, which is no drift."""
 
@@ -116,14 +117,13 @@ def _environment(settings: Settings, abilities: Abilities) -> tuple[tuple[str, s
         "MLFLOW_DISABLE_TELEMETRY": _flag(not settings.server.telemetry),
         "MLFLOW_SERVE_ARTIFACTS": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": _flag(settings.server.jobs),
+        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": _OVERFLOW,
         # The root file system is read-only: without it every import tries to write byte-code, and fails.
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     if not settings.server.jobs:
         # The server computes nothing: OpenBLAS would start a thread for each processor in each process.
         ours["OPENBLAS_NUM_THREADS"] = "1"
-    if turns:
-        ours["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] = _OVERFLOW
     return tuple(sorted((ours | dict(settings.server.environment)).items()))
 
 
