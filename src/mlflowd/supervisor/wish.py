@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mlflowd.host import files
+from mlflowd.host.paths import run_as
 from mlflowd.model import Desired, Timing
 from mlflowd.server import abilities, command
 from mlflowd.server.abilities import Abilities
@@ -99,7 +100,7 @@ class Wish:
 
     def _remember(self, known: dict[str, Abilities]) -> None:
         text = json.dumps({key: {**asdict(able), "packages": sorted(able.packages)} for key, able in known.items()})
-        files.write_atomically(self._keep, text)
+        run_as(self._who, lambda: files.write_atomically(self._keep, text))
 
 
 def _abilities(kept: dict[str, Any]) -> Abilities:

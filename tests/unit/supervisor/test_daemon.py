@@ -60,12 +60,14 @@ class Server(threading.Thread):
         self._events = engine.events("mlflowd")
         self._port = port
         self._http: ThreadingHTTPServer | None = None
+        self.silent = False
+        """It never comes to listen."""
 
     def run(self) -> None:
         for event in self._events:
             if event.action in {"die", "pause"}:
                 self.close()
-            elif event.action in {"start", "unpause"}:
+            elif event.action in {"start", "unpause"} and not self.silent:
                 self._http = ThreadingHTTPServer(("127.0.0.1", self._port), _Answers)
                 threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
         self.close()
@@ -87,6 +89,7 @@ class World:
     status_file: Path
     thread: threading.Thread
     ended: list[ExitStatus]
+    server: Server
 
     def begin(self) -> None:
         self.thread.start()
@@ -158,7 +161,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     server.start()
     file = tmp_path / "mlflowd.toml"
     file.write_text(_toml(tmp_path, port))
-    it = _world(engine, file, tmp_path, "run")
+    it = _world(engine, file, tmp_path, "run", server)
     yield it
     if it.thread.is_alive():
         it.stop()
@@ -167,7 +170,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     engine.close()
 
 
-def _world(engine: FakeEngine, file: Path, tmp_path: Path, runtime: str) -> World:
+def _world(engine: FakeEngine, file: Path, tmp_path: Path, runtime: str, server: Server) -> World:
     def load() -> config.Settings:
         return config.load(file, {}).settings
 
@@ -178,7 +181,7 @@ def _world(engine: FakeEngine, file: Path, tmp_path: Path, runtime: str) -> Worl
     ended: list[ExitStatus] = []
 
     thread = threading.Thread(target=lambda: ended.append(daemon.run()), daemon=True)
-    return World(engine, daemon, file, place.runtime / "status.json", thread, ended)
+    return World(engine, daemon, file, place.runtime / "status.json", thread, ended, server)
 
 
 def test_it_creates_serves_and_stops(world: World) -> None:
@@ -222,7 +225,7 @@ def test_a_running_match_is_adopted_untouched(world: World, tmp_path: Path) -> N
     world.serving()
     started = world.container().started_at
     world.engine.calls.clear()
-    another = _world(world.engine, world.file, tmp_path, "run of another")
+    another = _world(world.engine, world.file, tmp_path, "run of another", world.server)
     another.begin()
     another.serving()
     assert world.container().started_at == started
@@ -305,6 +308,7 @@ def test_an_incurable_cause_ends_the_first_start(world: World) -> None:
     world.engine.says(
         "mlflowd", "Detected out-of-date database schema (found version a, but expected b). Take a backup"
     )
+    world.server.silent = True
     threading.Thread(target=_exit_at_once, args=(world.engine,), daemon=True).start()
     world.begin()
     world.thread.join(PATIENCE)
