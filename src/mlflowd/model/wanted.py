@@ -1,0 +1,106 @@
+"""What is wanted: the full description of a container, and the spans that `decide` goes by. No effects."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+LABEL_SLOT = "io.mlflowd.slot"
+LABEL_SPEC = "io.mlflowd.spec"
+LABEL_STANDS_FOR = "io.mlflowd.stands-for"
+"""On an image that `mlflowd image build` made: the reference it is equivalent to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host directory seen inside the container."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An IP address (or name) and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return host:port, an IPv6 host in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """Full description of one container: equal specs make equal containers."""
+
+    slot: int
+    name: str
+    image: str
+    """The reference that the configuration names, for people."""
+    image_id: str
+    """The content id that the reference resolved to (sha256:…)."""
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    """Sorted pairs; secrets only ever stand here, never in argv."""
+    user: str
+    """uid:gid"""
+    mounts: tuple[Mount, ...]
+    publish: Address
+    """Where people reach the server, on the host."""
+    port: int
+    """Where the server listens, inside the container."""
+    network: str
+    memory: int | None
+    """Bytes, or None for no limit."""
+    pids: int
+    tmpfs_size: int
+    """Bytes of the container's /tmp."""
+    shm_size: int
+    stop_grace: float
+
+    @property
+    def digest(self) -> str:
+        """The spec hash: 16 hex digits over every field, carried as the label LABEL_SPEC."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The spans that `decide` goes by."""
+
+    interval: float
+    """Between two looks while all is well."""
+    retry_interval: float
+    """Between two looks after a missed probe."""
+    starting_interval: float
+    """Between two looks while the server starts."""
+    misses: int
+    """Missed probes in a row that make a server hung."""
+    start_deadline: float
+    """From start to the first answer."""
+    kill_grace: float
+    """What a hung server gets before SIGKILL."""
+    backoff_first: float
+    backoff_max: float
+    stable_after: float
+    """Healthy seconds that clear the backoff."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the configuration asks for."""
+
+    name: str
+    image: str
+    spec: ContainerSpec | None
+    """None until the image is known, because the spec depends on what the image can do."""
+    timing: Timing
+    stop_grace: float
+    stop_by: float | None = None
+    """The server is to be stopped, and by this instant the daemon ends whether it did or not; None: it is to run."""
