@@ -313,9 +313,12 @@ start_service() {
     if systemctl is-active --quiet mlflowd && [[ -z ${CHANGED:-} ]]; then
         say "mlflowd.service runs this version already"
     else
+        if [[ $(systemctl is-active mlflowd) =~ ^(active|activating|reloading|deactivating)$ ]]; then
+            step "Stopping the mlflowd that runs, and MLflow with it" systemctl stop mlflowd
+        fi
         say "Starting mlflowd.service"
         systemctl reset-failed mlflowd 2>/dev/null || true
-        systemctl restart --no-block mlflowd
+        systemctl start --no-block mlflowd
     fi
 }
 
@@ -369,10 +372,16 @@ import json, sys
 print(json.load(sys.stdin).get("reason", ""))' 2>/dev/null || true
 }
 
+answers() { # what else may be wrong (a disk that fills up) is no reason to wait, and `mlflowd status` fails with it
+    local document
+    document=$("$COMMAND" status --json 2>/dev/null) || (($? == 1)) || return 1
+    "$PYTHON" -c 'import json, sys; sys.exit(not json.loads(sys.argv[1])["serving"])' "$document" 2>/dev/null
+}
+
 wait_until_serving() {
     local began=$SECONDS told="" now
     say "Waiting until MLflow answers"
-    until "$COMMAND" status >/dev/null 2>&1; do
+    until answers; do
         now=$(sentence)
         if [[ -n $now && $now != "$told" ]]; then printf '    [%3d s] %s\n' $((SECONDS - began)) "$now"; fi
         told=$now
@@ -385,6 +394,10 @@ wait_until_serving() {
 }
 
 farewell() {
+    if ! "$COMMAND" status >"$WORK/status"; then
+        say "MLflow answers, but not all is well:"
+        sed 's/^/    /' "$WORK/status"
+    fi
     say "MLflow answers (after $SECONDS s in all). What now:"
     echo "    mlflowd status                  how it is"
     if systemd_runs; then
