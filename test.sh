@@ -26,6 +26,7 @@ everything() {
     ensure_packages
     checks
     ensure_engine
+    ensure_image
     stage "unit, contract and end-to-end tests; the first run makes root file systems and an image (minutes)"
     export MLFLOWD_TEST_REQUIRE_ENGINE=1 MLFLOWD_TEST_REQUIRE_GUEST=1
     run_pytest --cov --cov-report=term --durations=10 tests/unit tests/contract tests/e2e
@@ -107,6 +108,13 @@ ensure_engine() { # the machine's engine, or one of our own for the time of the 
         kill -0 "$ENGINE_PID" || { tail "$MLFLOWD_TEST_CACHE/engine.log" >&2 && exit 1; }
         sleep 0.2
     done
+}
+
+ensure_image() { # MLflow for the contract tests; the engine keeps it, a second run finds it there
+    local socket=${MLFLOWD_TEST_ENGINE:-/run/docker.sock}
+    stage "MLflow's image for the contract tests"
+    MLFLOWD_ENGINE__SOCKET=${socket#unix://} MLFLOWD_ENGINE__TIMEOUT=3min \
+        .venv/bin/mlflowd --config etc/mlflowd.toml image build
 }
 
 engine_answers() {
