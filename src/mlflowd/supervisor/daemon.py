@@ -15,7 +15,7 @@ from mlflowd.events import Event
 from mlflowd.host import journal
 from mlflowd.model import Create, Done, History, Phase, Pull, Refusal, Replace, Restart, Start, Stop, Unpause, Wait
 from mlflowd.server import command, loglines, probe
-from mlflowd.supervisor import policy
+from mlflowd.supervisor import history, policy
 from mlflowd.supervisor.forward import Forwarder
 from mlflowd.supervisor.inbox import Finished, Heard, Inbox, Reload, Terminate, Wake
 from mlflowd.supervisor.listen import Listener
@@ -97,7 +97,7 @@ class Daemon:
         if self._work.blind:
             return self._linger()
         observed = self._look()
-        self._history = policy.learn(self._history, observed, self._desired.timing, now)
+        self._history = history.learn(self._history, observed, self._desired.timing, now)
         action = policy.decide(observed, self._desired, self._history, now)
         self._tell(Scene(observed, self._history, action))
         if self._work.action is not None and not isinstance(action, Stop | Done):
@@ -123,6 +123,7 @@ class Daemon:
             return action
         if isinstance(action, Stop | Done):
             self._work.abandon()
+        if self._stop_by is not None:
             self._notifier.stopping(action.reason)
         if isinstance(action, Done):
             return action
@@ -165,13 +166,13 @@ class Daemon:
         if not self._work.finish(wake):
             return
         if isinstance(wake.action, Restart):
-            self._history = policy.failed(self._history, time.monotonic())
+            self._history = history.failed(self._history, time.monotonic())
         if isinstance(wake.action, Stop):
-            self._history = policy.stopped(self._history)
+            self._history = history.stopped(self._history)
         if wake.error is not None:
             self._fail(wake.action, wake.error)
         elif isinstance(wake.action, Create | Start | Restart | Replace):
-            self._history = policy.begun(self._history)
+            self._history = history.begun(self._history)
 
     def _fail(self, action: Action, error: Exception) -> None:
         if not isinstance(error, MlflowdError):
@@ -182,20 +183,20 @@ class Daemon:
         else:
             event = Event.IMAGE_FAILED if isinstance(action, Pull) else Event.RETRY_LATER
             journal.report(event, error.message, remedy=error.hint or None, **self._attempt())
-        self._history = policy.failed(self._history, time.monotonic())
+        self._history = history.failed(self._history, time.monotonic())
 
     def _attempt(self) -> dict[str, Any]:
         """Return the fields of a failed attempt: which one it was, and how long the next one waits."""
-        history = policy.failed(self._history, time.monotonic())
-        wait = policy.backoff(history, self._desired.timing)
-        return {"attempt": history.failures, "wait": f"{wait:g} s", "image": self._desired.image}
+        after = history.failed(self._history, time.monotonic())
+        wait = policy.backoff(after, self._desired.timing)
+        return {"attempt": after.failures, "wait": f"{wait:g} s", "image": self._desired.image}
 
     def _refuse(self, error: MlflowdError) -> None:
         """Give up where nothing serves yet; later on, say so and go on looking."""
         spec = self._desired.spec
         until = time.monotonic() + self._settings.restart.backoff_max
         refusal = Refusal(spec.digest if spec else None, error.message, error.hint, until)
-        self._history = policy.refused(self._history, refusal)
+        self._history = history.refused(self._history, refusal)
         if not self._ready and self._stop_by is None:
             self._exit = error.exit_status
 
@@ -222,7 +223,7 @@ class Daemon:
         self._outfit.end()
         self._outfit = Outfit(settings, self._place, self.inbox)
         self._outfit.begin()
-        self._history = policy.wished(self._history)
+        self._history = history.wished(self._history)
         journal.configure(settings.log.level)
         journal.report(Event.RELOADED, "the new configuration is in effect")
 
@@ -246,7 +247,8 @@ class Daemon:
     def _give_up(self, scene: Scene) -> None:
         """End where the first start met what no retry cures, so that `systemctl start` says so."""
         refusal = scene.history.refusal
-        incurable = refusal is not None and refusal.until is None and scene.action.phase is Phase.BLOCKED
+        blocked = isinstance(scene.action, Wait) and scene.action.phase is Phase.BLOCKED
+        incurable = refusal is not None and refusal.until is None and blocked
         if refusal and incurable and not self._ready and self._stop_by is None:
             self._exit = ExitStatus.REFUSED
 

@@ -65,6 +65,7 @@ def narrate(before: Scene | None, after: Scene) -> Iterator[Told]:
     """Yield what the step from one cycle to the next has to say, oldest first."""
     yield from _engine(before, after)
     yield from _ending(before, after)
+    yield from _cause(before, after)
     yield from _troubles(before, after)
     yield from _decision(before, after)
 
@@ -98,7 +99,12 @@ def _ended(container: Container, observed: Observed) -> Iterator[Told]:
         yield Told(Event.SERVER_OUT_OF_MEMORY, "the server was ended: out of memory", fields)
     else:
         yield Told(Event.SERVER_EXITED, f"the server ended by itself (exit status {container.exit_code})", fields)
-    if cause := observed.cause:
+
+
+def _cause(before: Scene | None, after: Scene) -> Iterator[Told]:
+    """Tell once why a run ended, or does not come to serve."""
+    cause = after.observed.cause
+    if cause is not None and (before is None or before.observed.cause != cause):
         yield Told(Event.KNOWN_CAUSE, cause.message, {"cause": cause.key, "remedy": cause.remedy})
 
 

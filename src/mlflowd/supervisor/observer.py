@@ -1,10 +1,12 @@
 """One look at the world: the engine's container, the server's answer, the findings of the watches.
 
-Effects: one engine call and one HTTP request a look; after an end, one more call for the last log lines.
+Effects: one engine call and one HTTP request a look; after an end, and now and then during a long start, one
+more call for the last log lines.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from mlflowd.errors import EngineError
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from mlflowd.engine.api import Engine
     from mlflowd.model import Container, Desired, EngineEvent, KnownCause, Trouble
 
+_EARLY = 5.0
+"""Seconds that a server starts in peace; from then on its log is asked at this interval why it takes so long."""
 _TAIL = 200
 """Log lines in which the cause of an end is looked for: a traceback through SQLAlchemy has about 120."""
 
@@ -28,6 +32,10 @@ class Observer:
         self._engine = engine
         self._signal: tuple[str, str] | None = None
         self._cause: tuple[str, KnownCause | None] | None = None
+        self._read_at = 0.0
+        self._since = time.time()
+        self._served = ""
+        self._ended = ""
 
     def note(self, event: EngineEvent) -> None:
         """Keep who ended the container; the event is not believed for more."""
@@ -54,16 +62,30 @@ class Observer:
         if container is None or not container.ours:
             return Observed("", container, serving=False)
         if container.running:
-            return Observed("", container, serves(container), troubles)
+            serving = serves(container)
+            cause = None if serving else self._hindrance(container, desired)
+            self._served = container.run if serving else self._served
+            return Observed("", container, serving, troubles, cause=cause)
         return Observed("", container, serving=False, cause=self._why(container, desired), signal=self._sent(container))
 
     def _sent(self, container: Container) -> str:
         return self._signal[1] if self._signal and self._signal[0] == container.id else ""
 
-    def _why(self, container: Container, desired: Desired) -> KnownCause | None:
+    def _hindrance(self, container: Container, desired: Desired) -> KnownCause | None:
+        """Return why a server does not come to serve: MLflow tries for minutes, and uvicorn's workers for ever."""
+        # A run that is older than this daemon may have served: what it logged then explains nothing.
+        if container.run == self._served or loglines.instant(container.started_at) < self._since:
+            return None
         if self._cause is None or self._cause[0] != container.run:
-            self._cause = (container.run, self._read(container, desired))
+            self._cause, self._read_at = (container.run, None), time.monotonic()
+        if self._cause[1] is None and time.monotonic() - self._read_at >= _EARLY:
+            self._cause, self._read_at = (container.run, self._read(container, desired)), time.monotonic()
         return self._cause[1]
+
+    def _why(self, container: Container, desired: Desired) -> KnownCause | None:
+        if self._ended != container.run:
+            self._ended, self._cause = container.run, (container.run, self._read(container, desired))
+        return self._cause[1] if self._cause else None
 
     def _read(self, container: Container, desired: Desired) -> KnownCause | None:
         if not container.started_at:

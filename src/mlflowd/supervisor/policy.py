@@ -1,12 +1,12 @@
-"""What to do next, as pure functions: no clock, no I/O, no logging.
+"""What to do next, as a pure function: no clock, no I/O, no logging.
 
-`learn` folds a look into the history, `decide` chooses one action, the first row that matches wins
-(the table of docs/design.md). Both receive everything, `now` (monotonic seconds) included.
+`decide` chooses one action: the first row that matches wins (the table of docs/design.md). It receives everything,
+`now` (monotonic seconds) included.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflowd.model import (
@@ -33,80 +33,10 @@ from mlflowd.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflowd.model import KnownCause
 
 _ENDED = frozenset({ContainerStatus.EXITED, ContainerStatus.DEAD})
 _AT_REST = _ENDED | {ContainerStatus.CREATED}
 _PASSING = frozenset({ContainerStatus.RESTARTING, ContainerStatus.REMOVING})
-
-
-# --- the history --------------------------------------------------------------------------------
-
-
-def learn(history: History, observed: Observed, timing: Timing, now: float) -> History:
-    """Return the history with this look folded in."""
-    container = observed.container
-    if observed.engine_trouble:
-        return _served(history, timing, now) if observed.serving else history
-    if container is None or not container.ours:
-        return replace(history, run=None, begun=False, misses=0, starting_since=None, serving_since=None)
-    if container.status in _ENDED:
-        return _ended(history, container, observed.cause, now)
-    if not container.running:
-        return replace(history, misses=0)
-    if container.run != history.run:
-        history = replace(history, run=container.run, begun=False, misses=0, starting_since=now, serving_since=None)
-    if observed.serving:
-        return _served(history, timing, now)
-    return replace(history, misses=history.misses + 1)
-
-
-def failed(history: History, now: float) -> History:
-    """Return the history with one more failure (of an effect, or of a server)."""
-    return replace(history, failures=history.failures + 1, failed_at=now, serving_since=None)
-
-
-def begun(history: History) -> History:
-    """Return the history with a run that we have just started."""
-    return replace(history, begun=True)
-
-
-def stopped(history: History) -> History:
-    """Return the history after a stop of our own: the end of that run is nobody's failure."""
-    return replace(history, run=None, begun=False, starting_since=None, serving_since=None)
-
-
-def refused(history: History, refusal: Refusal) -> History:
-    """Return the history with a refusal that holds until it passes or the wish changes."""
-    return replace(history, refusal=refusal)
-
-
-def wished(history: History) -> History:
-    """Return the history for a new wish: it is tried at once, whatever became of the old one."""
-    return replace(history, failures=0, refusal=None)
-
-
-def _served(history: History, timing: Timing, now: float) -> History:
-    since = now if history.serving_since is None else history.serving_since
-    stable = now - since >= timing.stable_after
-    failures = 0 if stable else history.failures
-    return replace(history, misses=0, starting_since=None, serving_since=since, failures=failures)
-
-
-def _ended(history: History, container: Container, cause: KnownCause | None, now: float) -> History:
-    if container.run == history.ended_run:
-        return history
-    witnessed = history.begun or container.run == history.run
-    history = replace(history, ended_run=container.run, run=None, begun=False, misses=0, serving_since=None)
-    if not witnessed:
-        return history  # it ended before we looked for the first time: nobody's failure
-    history = failed(history, now)
-    if cause is None or cause.curable:
-        return history
-    return refused(history, Refusal(container.spec_hash, cause.message, cause.remedy, until=None))
-
-
-# --- the decision -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +152,14 @@ def _serving(look: _Look, container: Container) -> Action:
 
 
 def _starting(look: _Look, container: Container) -> Action:
-    since = look.history.starting_since
+    since, refusal = look.history.starting_since, look.refusal
+    if look.wanted and refusal is not None and refusal.until is None:
+        return Stop(
+            Phase.BLOCKED,
+            f"{refusal.message} No retry cures that; it is stopped.",
+            container.id,
+            look.timing.kill_grace,
+        )
     deadline = look.timing.start_deadline
     if since is None or look.now - since < deadline:
         return Wait(Phase.STARTING, "the server is starting", look.timing.starting_interval)

@@ -22,8 +22,9 @@ from mlflowd.model import (
     Trouble,
     Wait,
 )
+from mlflowd.supervisor.history import learn
 from mlflowd.supervisor.narrate import Scene, Told, narrate
-from mlflowd.supervisor.policy import decide, learn
+from mlflowd.supervisor.policy import decide
 
 SERVING = Wait(Phase.SERVING, "the server answers", 6)
 SERVED = History(run=container().run, serving_since=0)

@@ -29,7 +29,8 @@ from mlflowd.model import (
     Unpause,
     Wait,
 )
-from mlflowd.supervisor.policy import backoff, decide, failed, learn
+from mlflowd.supervisor.history import failed, learn, stopped
+from mlflowd.supervisor.policy import backoff, decide
 
 RUN = container().run
 SERVED = History(run=RUN, serving_since=0.0)
@@ -164,6 +165,19 @@ def test_a_missing_image_is_fetched_while_the_old_server_serves() -> None:
     action = decide(observed(), desired(spec=None), SERVED, 10)
     assert isinstance(action, Pull)
     assert action.phase is Phase.SERVING
+
+
+def test_a_start_that_no_retry_cures_is_stopped_and_stays_so() -> None:
+    cause = KnownCause("driver-missing", "the driver is missing", "build an image", curable=False)
+    trying = observed(serving=False, cause=cause)
+    history = learn(STARTING, trying, TIMING, 110)
+    stop = decide(trying, desired(), history, 110)
+    assert isinstance(stop, Stop)
+    assert "the driver is missing" in stop.reason
+    ended = observed(container=container(ContainerStatus.EXITED), serving=False)
+    after = learn(stopped(history), ended, TIMING, 115)
+    assert after.failures == 0
+    assert decide(ended, desired(), after, 1000).phase is Phase.BLOCKED
 
 
 def test_drift_replaces_and_absence_creates() -> None:
