@@ -159,6 +159,26 @@ def test_uninstall_keeps_data_and_configuration_and_purge_takes_them(spare: Gues
     spare.run("test ! -e /etc/mlflowd.toml && test ! -e /var/lib/mlflowd && ! id mlflowd")
 
 
+def test_an_upgrade_replaces_the_environment_and_serves(spare: Guest) -> None:
+    before = spare.run("readlink /opt/mlflowd/current").stdout
+    spare.run(f"echo '# another version' >>{CHECKOUT}/src/mlflowd/model.py && {INSTALL}", timeout=300)
+    after = spare.run("readlink /opt/mlflowd/current").stdout
+    assert after != before
+    assert spare.run("ls -d /opt/mlflowd/env-*").stdout == after
+    assert spare.serving()
+
+
+def test_an_upgrade_that_the_configuration_does_not_fit_changes_nothing(spare: Guest) -> None:
+    running = "readlink /opt/mlflowd/current; systemctl show -p MainPID mlflowd"
+    before = spare.run(running).stdout
+    spare.run("echo 'levle = 1' >>/etc/mlflowd.toml")
+    refused = spare.run(f"echo '# next' >>{CHECKOUT}/src/mlflowd/model.py && {INSTALL}", check=False, timeout=300)
+    assert refused.returncode == 1
+    assert "Nothing was changed" in refused.stdout
+    assert spare.run(running).stdout == before
+    assert spare.serving()
+
+
 def test_install_after_uninstall_finds_the_old_data(spare: Guest) -> None:
     request = json.dumps({"name": "kept"}).encode()
     assert spare.http("POST", "/api/2.0/mlflow/experiments/create", request)[0] == 200
