@@ -297,8 +297,7 @@ ensure_image() {
     if [[ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]]; then
         if command -v apt-get >/dev/null; then packages debian-archive-keyring; else packages debian-keyring; fi
     fi
-    # An engine that has just written a gigabyte to a slow disk answers late.
-    MLFLOWD_ENGINE__TIMEOUT=3min "$COMMAND" image build ||
+    "$COMMAND" image build ||
         die "the image could be neither pulled nor built (above); run ./install.sh again once it can."
 }
 

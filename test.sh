@@ -113,8 +113,7 @@ ensure_engine() { # the machine's engine, or one of our own for the time of the 
 ensure_image() { # MLflow for the contract tests; the engine keeps it, a second run finds it there
     local socket=${MLFLOWD_TEST_ENGINE:-/run/docker.sock}
     stage "MLflow's image for the contract tests"
-    MLFLOWD_ENGINE__SOCKET=${socket#unix://} MLFLOWD_ENGINE__TIMEOUT=3min \
-        .venv/bin/mlflowd --config etc/mlflowd.toml image build
+    MLFLOWD_ENGINE__SOCKET=${socket#unix://} .venv/bin/mlflowd --config etc/mlflowd.toml image build
 }
 
 engine_answers() {

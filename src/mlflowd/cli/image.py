@@ -55,6 +55,10 @@ def run(args: argparse.Namespace) -> int:
     return ExitStatus.OK
 
 
+_PATIENCE = 180.0
+"""Seconds for one call to an engine that has just written a gigabyte: on a busy disk it answers late."""
+
+
 def _pull(args: argparse.Namespace, settings: Settings, progress: Progress) -> None:
     engine = DockerEngine(settings.engine.socket, settings.engine.timeout)
     try:
@@ -72,7 +76,7 @@ def _build(args: argparse.Namespace, settings: Settings, progress: Progress) -> 
         base=args.base,
         python=args.python,
     )
-    engine = DockerEngine(settings.engine.socket, settings.engine.timeout)
+    engine = DockerEngine(settings.engine.socket, max(settings.engine.timeout, _PATIENCE))
     try:
         image.build(engine, what, index_settings(os.environ, Path.home()), progress, force=args.force)
     finally:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import argparse
 
 
+_SYSTEMD = Path("/run/systemd/system")
+"""There where systemd is PID 1 (sd_booted(3))."""
+_START = "sudo systemctl start mlflowd"
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
     parser = subparsers.add_parser(
@@ -54,7 +59,7 @@ def _exit(document: dict[str, Any], *, running: bool) -> int:
 def _table(document: dict[str, Any], *, running: bool) -> str:
     if not running:
         last = f" It last said at {document['since']}: {document['reason']}." if document else ""
-        return f"mlflowd is not running.{last}\nStart it: sudo systemctl start mlflowd"
+        return f"mlflowd is not running.{last}\nStart it: {_START if _SYSTEMD.exists() else './install.sh'}"
     return tabulate(_rows(document), tablefmt="plain", disable_numparse=True)
 
 
