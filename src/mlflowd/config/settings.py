@@ -46,7 +46,9 @@ class Section(BaseModel):
 class EngineSettings(Section):
     """The container engine: Docker, or Podman by its Docker socket."""
 
-    socket: AbsolutePath = key("/run/docker.sock", "the engine's socket; a rootless engine has its own")
+    socket: AbsolutePath = key(
+        "/run/docker.sock", "the engine's socket (a rootless engine has its own); a change needs a restart"
+    )
     timeout: Span = key("10s", "how long one call to the engine may take")
 
 
@@ -54,7 +56,7 @@ class ServerSettings(Section):
     """The MLflow server."""
 
     listen: Endpoint = key("127.0.0.1:5000", 'where people reach MLflow; "0.0.0.0:5000" opens it to the network')
-    workers: Annotated[Literal["auto"] | int, WORKERS] = key("auto", '"auto" goes by the machine\'s processors')
+    workers: Annotated[Literal["auto"] | int, WORKERS] = key("auto", '"auto": 2 where the image has uvloop, else 1')
     jobs: Flag = key(False, "MLflow's background jobs (GenAI scoring, trace archival); they cost about 1 GiB of memory")
     uvicorn_options: UvicornOptions = key("", "further options of uvicorn, as on its command line")
     extra_arguments: Arguments = key([], "further arguments of `mlflow server`; no secrets, every user can read them")
@@ -82,7 +84,7 @@ class ContainerSettings(Section):
     name: Annotated[
         str,
         matching('a container name such as "mlflowd" (letters, digits, "_", "." and "-")', r"[A-Za-z0-9][\w.-]{1,62}"),
-    ] = key("mlflowd", "the container's name; a container of this name that mlflowd did not make is never touched")
+    ] = key("mlflowd", "the container's name; one that mlflowd did not make is never touched; a change needs a restart")
     network: Annotated[
         str,
         matching('the name of a network of its own such as "mlflowd"', r"(?!(?:host|none)$)[A-Za-z0-9][\w.-]{1,62}"),
@@ -137,7 +139,7 @@ class HealthSettings(Section):
     start_deadline: Span = key(
         "3min", "from the start to the first answer; MLflow waits 105s for a database that is down"
     )
-    database_interval: Span = key("30s", "between two looks at the database through the server")
+    database_interval: Span = key("10s", "between two looks at the database through the server")
     database_timeout: Span = key("25s", "how long that may take; MLflow itself waits 20s for a locked database")
     store_interval: Span = key("10s", "between two looks at the stores' files")
     artifact_interval: Span = key("15min", "between two artifacts written, read and deleted as a probe")
