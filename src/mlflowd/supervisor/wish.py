@@ -81,8 +81,9 @@ class Wish:
         self._complete(image, remembered[image.id])
 
     def _local(self) -> Image | None:
+        """Return the image that was built in place of the wanted one, or that one: who builds wants it used."""
         reference = self.settings.image.reference
-        return self._engine.image(reference) or self._engine.stand_in(reference)
+        return self._engine.stand_in(reference) or self._engine.image(reference)
 
     def _complete(self, image: Image, able: Abilities) -> None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

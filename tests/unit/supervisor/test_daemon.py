@@ -18,7 +18,7 @@ from mlflowd import config
 from mlflowd.errors import ExitStatus
 from mlflowd.host.notify import Notifier
 from mlflowd.host.paths import Identity
-from mlflowd.model import Container, ContainerStatus, Image
+from mlflowd.model import LABEL_STANDS_FOR, Container, ContainerStatus, Image
 from mlflowd.supervisor.daemon import Daemon
 from mlflowd.supervisor.inbox import Reload, Terminate
 from mlflowd.supervisor.place import Place
@@ -321,3 +321,15 @@ def test_a_missing_image_is_pulled(world: World) -> None:
     world.begin()
     world.serving()
     assert "pull" in world.engine.calls
+
+
+def test_an_image_that_was_built_here_is_used_in_place_of_the_pulled_one(world: World) -> None:
+    world.begin()
+    world.serving()
+    world.engine.add_image(Image("sha256:2", ("mlflowd/mlflow:v3.17.2",), {LABEL_STANDS_FOR: REFERENCE}))
+    world.daemon.inbox.put(Reload())
+    world.until(
+        lambda: (one := world.engine.inspect("mlflowd")) and one.image_id == "sha256:2",
+        "it should move to the new image",
+    )
+    world.serving()
