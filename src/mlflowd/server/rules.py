@@ -48,7 +48,8 @@ RULES = (
         "flask-wtf-missing",
         r"basic auth app requires the Flask-WTF package|No module named 'flask_wtf'",
         "the basic-auth app needs the Python package Flask-WTF, which the image lacks.",
-        "add \"Flask-WTF\" to image.packages in /etc/mlflowd.toml and run 'mlflowd image build'.",
+        'add "Flask-WTF" to image.packages in /etc/mlflowd.toml, then: sudo mlflowd image build && '
+        "sudo systemctl restart mlflowd.",
     ),
     Rule(
         "secret-key-missing",
@@ -73,7 +74,8 @@ RULES = (
         "driver-missing",
         r"ModuleNotFoundError: No module named '(?P<module>[\w.]+)'",
         "the server needs the Python package {package}, which the image lacks.",
-        "add \"{package}\" to image.packages in /etc/mlflowd.toml and run 'mlflowd image build'.",
+        'add "{package}" to image.packages in /etc/mlflowd.toml, then: sudo mlflowd image build && '
+        "sudo systemctl restart mlflowd.",
         late=True,
     ),
     Rule(
