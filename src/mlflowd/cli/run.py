@@ -40,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
     except MlflowdError as error:
         journal.report(_event(error), error.message, remedy=error.hint or None)
         return int(error.exit_status)
+    except Exception as error:  # noqa: BLE001 - the last one to see it, and systemd starts the next daemon
+        journal.report(Event.INTERNAL_ERROR, f"mlflowd has a defect: {error!r}", exc_info=error)
+        return int(ExitStatus.SOFTWARE)
 
 
 def _supervise(args: argparse.Namespace) -> int:

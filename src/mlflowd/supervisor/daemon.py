@@ -7,6 +7,7 @@ in the watches, and a look is bounded by the time limits of one engine call and 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mlflowd import __version__
@@ -87,7 +88,8 @@ class Daemon:
     def _end(self) -> None:
         self._listener.end()
         self._outfit.end()
-        self._forwarder.save()
+        with suppress(OSError):
+            self._forwarder.save()
         journal.report(Event.DAEMON_STOPPED, "mlflowd ended")
 
     # --- one cycle ------------------------------------------------------------------------------
@@ -201,7 +203,8 @@ class Daemon:
             self._exit = error.exit_status
 
     def _reload(self) -> None:
-        self._notifier.reloading()
+        if self._ready:
+            self._notifier.reloading()
         try:
             settings = self._load()
             self._change(settings)
@@ -209,7 +212,8 @@ class Daemon:
             journal.report(
                 Event.RELOAD_REFUSED, f"the old configuration stays: {error.message}", remedy=error.hint or None
             )
-        self._notifier.ready(self._scene.action.reason if self._scene else "reloaded")
+        if self._ready:
+            self._notifier.ready(self._scene.action.reason if self._scene else "reloaded")
 
     def _change(self, settings: Settings) -> None:
         old = self._settings
@@ -240,8 +244,9 @@ class Daemon:
         served = Served(
             self._ready, self._settings.server.listen, self._settings.image.reference, self._outfit.wish.mlflow_version
         )
-        self._status.update(scene, scene.action.reason, served, time.monotonic())
-        self._forwarder.save()
+        with suppress(OSError):  # a full /run costs the status, not the supervision
+            self._status.update(scene, scene.action.reason, served, time.monotonic())
+            self._forwarder.save()
         self._pulse(scene.action.reason)
 
     def _give_up(self, scene: Scene) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -333,3 +334,14 @@ def test_an_image_that_was_built_here_is_used_in_place_of_the_pulled_one(world: 
         "it should move to the new image",
     )
     world.serving()
+
+
+def test_a_status_that_cannot_be_written_costs_nothing_else(world: World) -> None:
+    world.begin()
+    world.serving()
+    shutil.rmtree(world.status_file.parent)
+    world.status_file.parent.write_text("no directory")
+    world.engine.kill("mlflowd")
+    world.engine.calls.clear()
+    world.until(lambda: "start" in world.engine.calls, "it should start the server again")
+    assert world.thread.is_alive()
