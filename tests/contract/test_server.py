@@ -144,7 +144,7 @@ class Host:
             backend_store={"uri": f"sqlite:///{place}/backend/mlflow.db"},
             artifact_store={"uri": str(place / "artifacts")},
             container={"name": f"mlflowd-test-{uuid.uuid4().hex[:8]}", "network": self.network, "memory": "4G"},
-            server={"listen": f"127.0.0.1:{free_port()}"},
+            server={"listen": f"127.0.0.1:{free_port()}", **sections.pop("server", {})},
             **sections,
         )
         server = Server(self.engine, command.container_spec(settings, self.image, self.able, UID, UID, 0))
@@ -169,8 +169,12 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def serving(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that answers, with its access log on; its database is the model for those of the other tests."""
-    with host.server(tmp_path_factory.mktemp("serving"), log={"access": True}) as server:
+    """A server that answers, with its access log on; its database is the model for those of the other tests.
+
+    One worker: of two, the one that has not yet opened the database answers a locked one in another way.
+    """
+    place = tmp_path_factory.mktemp("serving")
+    with host.server(place, server={"workers": 1}, log={"access": True}) as server:
         server.start()
         server.serve()
         yield server
