@@ -41,10 +41,6 @@ def snapshot_path(name: str) -> Path:
     return CACHE / "snapshots" / name
 
 
-def snapshot_exists(name: str) -> bool:
-    return (snapshot_path(name) / "layers.json").exists()
-
-
 def drop_snapshot(name: str) -> None:
     shutil.rmtree(snapshot_path(name), ignore_errors=True)
 

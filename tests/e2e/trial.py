@@ -11,8 +11,6 @@ Effects: writes rows through the server's REST API in the guest; reads its journ
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import threading
 import time
@@ -171,9 +169,3 @@ def start_seconds(host: Guest, times: int = 2) -> float:
         host.run(f"docker stop {NAME}", timeout=60)
     host.run("systemctl start mlflowd", timeout=180)
     return worst
-
-
-def answered(host: Guest) -> bool:
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        return host.http("GET", "/health")[0] == 200
-    return False

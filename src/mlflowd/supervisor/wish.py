@@ -93,9 +93,7 @@ class Wish:
     def _remembered(self) -> dict[str, Abilities]:
         try:
             kept = json.loads(self._keep.read_text())
-            return {
-                key: Abilities(**{**value, "packages": frozenset(value["packages"])}) for key, value in kept.items()
-            }
+            return {key: _abilities(value) for key, value in kept.items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}  # it is asked again
 
