@@ -106,7 +106,5 @@ class Event(Enum):
     """A new configuration was refused; the old one stays."""
     INTERNAL_ERROR = ("f0b87ba14da24afeb602f602e9b4a950", Priority.ERR)
     """A defect of mlflowd itself."""
-    MENDED = ("465804762ab848158e1e14f63c85fb92", Priority.NOTICE, "path")
-    """A path was created or given its right owner or mode."""
     JOURNAL_LOST = ("38a30acbf95246c290c639095e4fbeb2", Priority.WARNING, "lost")
     """Entries were lost, because journald did not take them."""
