@@ -24,6 +24,7 @@ from mlflowd.errors import MlflowdError
 from mlflowd.model import Address, ContainerSpec, ContainerStatus, Image
 from mlflowd.server import abilities, causes, command, loglines, probe
 from mlflowd.server.probe import Kind
+from mlflowd.server.wiring import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +148,7 @@ class Host:
             server={"listen": f"127.0.0.1:{free_port()}", **sections.pop("server", {})},
             **sections,
         )
-        server = Server(self.engine, command.container_spec(settings, self.image, self.able, UID, UID, 0))
+        server = Server(self.engine, command.container_spec(settings, self.image, self.able, Machine(UID, UID)))
         try:
             yield server
         finally:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mlflowd.config import load
+from mlflowd.config.masking import mask
 from mlflowd.engine.docker import DockerEngine
 from mlflowd.errors import EngineError, ExitStatus, MlflowdError
 from mlflowd.host import files, ports
@@ -144,7 +145,7 @@ def _accept(settings: Settings, state: Path) -> str:
     except OSError as error:
         message = f"{fingerprint_file(state)} cannot be removed: {error.strerror}."
         raise MlflowdError(message, "sudo mlflowd check --accept-database", ExitStatus.PERMISSION) from error
-    return f"the next start takes {settings.backend_store.path} as it is"
+    return f"the next start takes {mask(settings.backend_store.uri)} as it is"
 
 
 def _require_rights(state: Path, *, fix: bool) -> None:

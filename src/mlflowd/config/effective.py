@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlflowd.config.catalogue import SECTIONS
 from mlflowd.config.masking import mask, mask_entry
 from mlflowd.config.notation import toml
+from mlflowd.config.secret_sources import SecretSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,6 +55,10 @@ def _parts(key: str, value: object) -> Iterator[tuple[str, object]]:
 
 def _value(settings: Settings, section: str, name: str, *, secrets: bool) -> Any:  # noqa: ANN401 - of any kind
     value = getattr(getattr(settings, section), name)
+    if isinstance(value, SecretSource):
+        return _source(value, secrets=secrets)
+    if name == "secrets":
+        return {entry: _source(source, secrets=secrets) for entry, source in value.items()}
     if name == "environment":
         return {entry: text if secrets else mask_entry(entry, text) for entry, text in value.items()}
     if secrets:
@@ -61,6 +66,10 @@ def _value(settings: Settings, section: str, name: str, *, secrets: bool) -> Any
     if isinstance(value, tuple):
         return _masked_list(value)
     return mask(value) if isinstance(value, str) and name != "reference" else value
+
+
+def _source(source: SecretSource, *, secrets: bool) -> str:
+    return source.revealed if secrets else str(source)
 
 
 def _masked_list(texts: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from mlflowd.config import effective, environment
+from mlflowd.config.agreement import ContradictionsError
 from mlflowd.config.catalogue import KEYS, SECTIONS, kind_of, nearest_key
 from mlflowd.config.locate import Document, NotTomlError, read
 from mlflowd.config.notation import dotted, shown
-from mlflowd.config.settings import ContradictionsError, Settings
+from mlflowd.config.settings import Settings
 from mlflowd.config.values import Fault, Wrong, nearest
 from mlflowd.errors import ConfigurationError, ExitStatus
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Annotated, Final
 
 from mlflowd.config.notation import quoted, shown
+from mlflowd.config.secret_sources import SecretSource, secret_table
 from mlflowd.config.values import Fault, Kind, Wrong, entries, text_of, texts, wrong
 
 _PROBES: Final = "mlflowd needs it as it is"
@@ -27,14 +28,17 @@ RESERVED_ARGUMENTS: Final = {
     "--registry-store-uri": "backend_store.uri",
     "--read-replica-backend-store-uri": "backend_store.uri",
     "--artifacts-destination": "artifact_store.uri",
-    "--default-artifact-root": "artifact_store.uri",
-    "--serve-artifacts": "artifact_store.uri",
-    "--no-serve-artifacts": "artifact_store.uri",
+    "--default-artifact-root": "artifact_store.proxied",
+    "--serve-artifacts": "artifact_store.proxied",
+    "--no-serve-artifacts": "artifact_store.proxied",
     "--artifacts-only": "",
     "--uvicorn-opts": "server.uvicorn_options",
     "--gunicorn-opts": "server.uvicorn_options",
     "--waitress-opts": "server.uvicorn_options",
     "--dev": "",
+    "--app-name": "login.enabled",
+    "--allowed-hosts": "server.allowed_hosts",
+    "--cors-allowed-origins": "server.cors_origins",
 }
 """Arguments of `mlflow server` that mlflowd sets itself, and the key to use instead ("" where there is none)."""
 
@@ -67,8 +71,16 @@ RESERVED_ENVIRONMENT: Final = {
     "MLFLOW_READ_REPLICA_BACKEND_STORE_URI": "backend_store.uri",
     "MLFLOW_TRACKING_URI": "backend_store.uri",
     "MLFLOW_ARTIFACTS_DESTINATION": "artifact_store.uri",
-    "MLFLOW_DEFAULT_ARTIFACT_ROOT": "artifact_store.uri",
-    "MLFLOW_SERVE_ARTIFACTS": "artifact_store.uri",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT": "artifact_store.proxied",
+    "MLFLOW_SERVE_ARTIFACTS": "artifact_store.proxied",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "server.allowed_hosts",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "server.cors_origins",
+    "MLFLOW_AUTH_CONFIG_PATH": "login.enabled",
+    "MLFLOW_AUTH_ADMIN_USERNAME": "login.enabled",
+    "MLFLOW_AUTH_ADMIN_PASSWORD": "login.admin_password",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY": "login.enabled",
+    "MLFLOW_S3_ENDPOINT_URL": "artifact_store.endpoint",
+    "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "artifact_store.addressing",
     "MLFLOW_ARTIFACTS_ONLY": "",
     "HOME": "",
 }
@@ -115,6 +127,20 @@ def _variable(name: str, value: object) -> Fault | None:
     return None
 
 
+def _host(text: str) -> Fault | None:
+    if re.fullmatch(
+        r"[A-Za-z0-9*]([A-Za-z0-9*.-]*[A-Za-z0-9*])?(:([0-9]{1,5}|\*))?|\[[0-9a-fA-F:]+\](:([0-9]{1,5}|\*))?", text
+    ):
+        return None
+    return Fault(f"{shown(text)} is no host name", 'such as "mlflow.example.org", without https:// and path')
+
+
+def _web_origin(text: str) -> Fault | None:
+    if text == "*" or re.fullmatch(r"https?://[A-Za-z0-9*\[][A-Za-z0-9*.:\]-]*", text):
+        return None
+    return Fault(f"{shown(text)} is no web origin", 'such as "https://notebooks.example.org", without a path')
+
+
 def _package(requirement: str) -> Fault | None:
     if re.match(r"[A-Za-z0-9]", requirement.strip()):
         return None
@@ -127,3 +153,8 @@ Arguments = Annotated[
 ]
 Packages = Annotated[tuple[str, ...], texts('a list of Python packages such as ["psycopg2-binary"]', _package)]
 Environment = Annotated[Mapping[str, str], entries('a table of texts such as {TZ = "Europe/Berlin"}', _variable)]
+Hosts = Annotated[tuple[str, ...], texts('a list of host names such as ["mlflow.example.org"]', _host)]
+Origins = Annotated[
+    tuple[str, ...], texts('a list of web origins such as ["https://notebooks.example.org"]', _web_origin)
+]
+ServerSecrets = Annotated[Mapping[str, SecretSource], secret_table(_variable)]

@@ -6,29 +6,44 @@ No effects: load.py reads the file and the environment, since pydantic-settings'
 at the first error; what it does here is to lay them over each other and over the defaults.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mlflowd.config.server_rules import Arguments, Environment, Packages, UvicornOptions
+from mlflowd.config import uris
+from mlflowd.config.agreement import ContradictionsError, contradictions
+from mlflowd.config.secret_sources import Secret, SecretSource
+from mlflowd.config.server_rules import (
+    Arguments,
+    Environment,
+    Hosts,
+    Origins,
+    Packages,
+    ServerSecrets,
+    UvicornOptions,
+)
 from mlflowd.config.stores import Artifacts, Backend
 from mlflowd.config.values import (
     WORKERS,
     AbsolutePath,
+    Automatic,
     Endpoint,
     Flag,
     Free,
     Grace,
-    Limit,
+    MaybePath,
     Share,
     Span,
     WholeSeconds,
     choice,
     matching,
+    selinux_label,
+    texts,
     whole,
+    whole_or_auto,
 )
 
 
@@ -60,7 +75,10 @@ class ServerSettings(Section):
     jobs: Flag = key(False, "MLflow's background jobs (GenAI scoring, trace archival); they cost about 1 GiB of memory")
     uvicorn_options: UvicornOptions = key("", "further options of uvicorn, as on its command line")
     extra_arguments: Arguments = key([], "further arguments of `mlflow server`; no secrets, every user can read them")
-    environment: Environment = key({}, "further environment variables of the server, the place for its secrets")
+    environment: Environment = key({}, "further environment variables of the server")
+    secrets: ServerSecrets = key({}, "further environment variables whose values are secrets, by where each one is")
+    allowed_hosts: Hosts = key([], "names under which clients reach the server, beside localhost and private addresses")
+    cors_origins: Origins = key([], "web pages that may call the server from a browser, beside those of localhost")
     graceful_timeout: WholeSeconds = key("10s", "how long requests in progress may take at a stop")
     telemetry: Flag = key(False, "whether MLflow may send usage data to its makers")
 
@@ -75,7 +93,13 @@ class ImageSettings(Section):
             r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
         ),
     ] = key("ghcr.io/mlflow/mlflow:v3.17.2", "the image; a tag that moves is pulled only where it is missing")
-    packages: Packages = key([], "further Python packages that `mlflowd image build` adds, such as a database driver")
+    packages: Packages = key(
+        [], "further Python packages that the image is to have; what the stores need comes by itself"
+    )
+    build: Flag = key(True, "whether packages that the image lacks are installed into an image of its own")
+    archive: MaybePath = key(
+        "none", "a file of `docker save` (.tar, .tar.gz, .tar.zst) to load where the image is missing"
+    )
 
 
 class ContainerSettings(Section):
@@ -89,8 +113,16 @@ class ContainerSettings(Section):
         str,
         matching('the name of a network of its own such as "mlflowd"', r"(?!(?:host|none)$)[A-Za-z0-9][\w.-]{1,62}"),
     ] = key("mlflowd", "the container's network, made where it is missing")
-    memory: Limit = key("75%", "the most memory; a percentage is of the machine's")
-    pids: Annotated[int, whole(32, 4194304)] = key(1024, "the most processes and threads")
+    memory: Automatic = key("auto", 'the most memory; "auto" goes by workers and jobs and is 75% at most')
+    pids: Annotated[Literal["auto"] | int, whole_or_auto(32, 4194304)] = key(
+        "auto", 'the most processes and threads; "auto" goes by workers and jobs'
+    )
+    cpu_weight: Annotated[int, whole(2, 262144)] = key(
+        1024, "the share of a busy processor beside other containers, which have 1024"
+    )
+    selinux: Annotated[
+        tuple[str, ...], texts('a list of SELinux labels such as ["type:container_t"], or ["disable"]', selinux_label)
+    ] = key([], "SELinux labels of the container, where the engine's own do not reach the stores")
     tmp_size: Share = key("2G", "the size of /tmp, which lies in memory")
     shm_size: Share = key("256M", "the size of /dev/shm, which jobs use")
     stop_grace: Span = key(
@@ -103,29 +135,70 @@ class BackendStoreSettings(Section):
 
     uri: Backend = key(
         "sqlite:////var/lib/mlflowd/backend/mlflow.db",
-        "the database file, with four slashes; its directory goes to the service user",
+        "SQLite's file, with four slashes, or the URI of a PostgreSQL, MySQL, MariaDB or SQL Server database",
     )
+    password: Secret = key("none", "the password of the database's user")
     journal_mode: Annotated[Literal["wal", "delete", "keep"], choice("wal", "delete", "keep")] = key(
         "wal", '"wal" lets readers and writers work side by side; "delete" for network file systems; "keep" leaves it'
     )
     create: Flag = key(True, "whether a missing directory is made (a database that was there before never is)")
 
     @property
-    def path(self) -> Path:
-        """Return the database file on this machine."""
-        return Path(self.uri.removeprefix("sqlite:///"))
+    def database(self) -> uris.DatabaseUri:
+        """Return the parts of the URI."""
+        return uris.database(self.uri)
+
+    @property
+    def file(self) -> Path | None:
+        """Return SQLite's file on this machine, None where the database is a server's."""
+        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:") else None
 
 
 class ArtifactStoreSettings(Section):
-    """MLflow's files: models, plots, data sets."""
+    """MLflow's files: models, plots, data sets. The server hands them on, so that clients need no credentials."""
 
-    uri: Artifacts = key("/var/lib/mlflowd/artifacts", "the directory of the artifacts; it goes to the service user")
+    uri: Artifacts = key("/var/lib/mlflowd/artifacts", "a directory, or the URI of a store: s3, gs, wasbs, sftp, ftp")
     create: Flag = key(True, "whether a missing directory is made")
+    mounted: Flag = key(
+        False, "whether a file system must be mounted for the directory (NFS); without it nothing starts"
+    )
+    proxied: Flag = key(True, "whether the server hands artifacts on; false: each client needs the store's credentials")
+    endpoint: Annotated[
+        str, matching('a URL such as "https://minio.example:9000", or ""', r"|https?://[^\s/?#]+/?")
+    ] = key("", "of S3: the URL of a store that is not Amazon's")
+    region: Annotated[str, matching('a region such as "eu-central-1", or ""', r"[a-z0-9-]*")] = key(
+        "", "of S3: the region"
+    )
+    addressing: Annotated[Literal["auto", "path", "virtual"], choice("auto", "path", "virtual")] = key(
+        "auto", 'of S3: "path" puts the bucket behind the host, as most other stores want it'
+    )
+    ca_file: MaybePath = key("none", "of S3, Azure and Google: the certificate authority of the endpoint, a PEM file")
+    access_key: Secret = key("none", 'of S3: the id of the access key; "none" leaves it to the machine\'s role')
+    secret_key: Secret = key("none", "of S3: the secret access key; of Azure: the account's key")
+    connection_string: Secret = key("none", "of Azure: a connection string, in place of secret_key")
+    password: Secret = key("none", "of SFTP and FTP: the password of the user in the URI")
+    key_file: Secret = key("none", "of SFTP: the private key; of Google: the service account's key, a JSON file")
+    known_hosts: MaybePath = key("none", "of SFTP: a file with the server's host key, as ssh-keyscan prints it")
 
     @property
-    def path(self) -> Path:
-        """Return the directory on this machine."""
-        return Path(self.uri)
+    def place(self) -> uris.ArtifactUri:
+        """Return the parts of the URI."""
+        return uris.artifacts(self.uri)
+
+    @property
+    def directory(self) -> Path | None:
+        """Return the directory on this machine, None where the artifacts lie elsewhere."""
+        return Path(self.uri) if self.uri.startswith("/") else None
+
+
+class LoginSettings(Section):
+    """Names and passwords for the server: MLflow's basic-auth."""
+
+    enabled: Flag = key(False, "whether clients have to log in")
+    admin_password: Secret = key("none", "the first password of the user admin, 12 characters or more")
+    default_permission: Annotated[
+        Literal["READ", "EDIT", "MANAGE", "NO_PERMISSIONS"], choice("READ", "EDIT", "MANAGE", "NO_PERMISSIONS")
+    ] = key("READ", "what a user may do with what others made")
 
 
 class HealthSettings(Section):
@@ -176,23 +249,6 @@ class LogSettings(Section):
     access: Flag = key(False, "whether the server logs every request; it costs throughput")
 
 
-class Contradiction(NamedTuple):
-    """Keys that are right each by itself and wrong together."""
-
-    keys: tuple[str, ...]
-    """The key to blame first."""
-    reason: str
-    hint: str
-
-
-class ContradictionsError(ValueError):
-    """All contradictions of some settings."""
-
-    def __init__(self, found: tuple[Contradiction, ...]) -> None:
-        super().__init__("; ".join(f"{each.keys[0]}: {each.reason}" for each in found))
-        self.found = found
-
-
 _LAYERS = "layers"
 
 
@@ -207,6 +263,7 @@ class Settings(BaseSettings):
     container: ContainerSettings = Field(default_factory=ContainerSettings)
     backend_store: BackendStoreSettings = Field(default_factory=BackendStoreSettings)
     artifact_store: ArtifactStoreSettings = Field(default_factory=ArtifactStoreSettings)
+    login: LoginSettings = Field(default_factory=LoginSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
     restart: RestartSettings = Field(default_factory=RestartSettings)
     disk: DiskSettings = Field(default_factory=DiskSettings)
@@ -240,38 +297,12 @@ class Settings(BaseSettings):
         return self
 
 
-def contradictions(settings: Settings) -> Iterator[Contradiction]:
-    """Yield what is wrong between keys."""
-    yield from _spans(settings)
-    yield from _disk(settings.disk)
-    database, artifacts = settings.backend_store.path.parent, settings.artifact_store.path
-    if database.is_relative_to(artifacts):
-        yield Contradiction(
-            ("artifact_store.uri", "backend_store.uri"),
-            f"the database would lie in the artifact directory {artifacts}, where every client can fetch it",
-            "give artifacts a directory of their own, beside that of the database or below it",
-        )
-
-
-def _spans(settings: Settings) -> Iterator[Contradiction]:
-    server, container, health, restart = settings.server, settings.container, settings.health, settings.restart
-    for shorter, short, longer, long in (
-        ("health.timeout", health.timeout, "health.start_deadline", health.start_deadline),
-        ("health.starting_interval", health.starting_interval, "health.start_deadline", health.start_deadline),
-        ("server.graceful_timeout", server.graceful_timeout, "container.stop_grace", container.stop_grace),
-    ):
-        if short >= long:
-            yield Contradiction((shorter, longer), f"must be shorter than {longer}", f"lower it or raise {longer}")
-    if restart.backoff_first > restart.backoff_max:
-        keys = ("restart.backoff_first", "restart.backoff_max")
-        yield Contradiction(keys, f"must not be longer than {keys[1]}", f"lower it or raise {keys[1]}")
-
-
-def _disk(disk: DiskSettings) -> Iterator[Contradiction]:
-    """Compare the two limits where both are bytes or both are percentages; otherwise the disk decides."""
-    warn, critical = disk.warn, disk.critical
-    alike = (warn.percent is None) == (critical.percent is None)
-    if alike and (critical.bytes, critical.percent or 0) > (warn.bytes, warn.percent or 0):
-        yield Contradiction(
-            ("disk.critical", "disk.warn"), "must not be more than disk.warn", "lower it or raise disk.warn"
-        )
+def secret_sources(settings: Settings) -> dict[str, SecretSource]:
+    """Return where each secret is to be read, by its key ("backend_store.password", "server.secrets.NAME")."""
+    found = {
+        f"{section}.{name}": value
+        for section in type(settings).model_fields
+        for name in type(getattr(settings, section)).model_fields
+        if isinstance(value := getattr(getattr(settings, section), name), SecretSource)
+    }
+    return found | {f"server.secrets.{name}": source for name, source in settings.server.secrets.items()}

@@ -1,4 +1,4 @@
-"""How the two stores are named: which URIs this version takes, and why it refuses the others. No effects."""
+"""How the two stores are named: which URIs are taken, and why the others are refused. No effects."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import re
 from typing import Annotated, Final
 from urllib.parse import unquote
 
+from mlflowd.config import uris
 from mlflowd.config.notation import quoted
+from mlflowd.config.uris import DIALECTS, Dialect, StoreKind
 from mlflowd.config.values import Kind, Wrong, text_of, wrong
 
-_DATABASES: Final = frozenset({"postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "cockroachdb"})
-_OBJECT_STORES: Final = frozenset(
-    {"s3", "gs", "wasb", "wasbs", "abfs", "abfss", "hdfs", "viewfs", "ftp", "sftp", "b2", "r2", "oss", "dbfs"}
+_DRIVERS: Final = {
+    Dialect.POSTGRESQL: ("psycopg2", "psycopg"),
+    Dialect.MYSQL: ("pymysql", "mysqldb", "mysqlconnector"),
+    Dialect.MSSQL: ("pymssql", "pyodbc"),
+}
+"""Drivers that MLflow works with, by SQLAlchemy's names; asynchronous ones are none of them."""
+_OTHER_STORES: Final = frozenset(
+    {"abfs", "abfss", "wasb", "hdfs", "viewfs", "b2", "r2", "oss", "dbfs", "http", "https"}
 )
 _SHARED: Final = re.compile(
     r"/(?:(?:bin|boot|dev|etc|home|lib|lib32|lib64|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp)?"
@@ -43,14 +50,12 @@ def _scheme(uri: str) -> tuple[str, str]:
 
 
 def _refused_database(scheme: str, uri: str) -> Wrong:
-    hint = 'such as "sqlite:////var/lib/mlflowd/backend/mlflow.db"'
+    hint = 'such as "sqlite:////var/lib/mlflowd/backend/mlflow.db" or "postgresql://mlflow@db.example/mlflow"'
     if not scheme and uri.startswith("/"):
         return wrong("a database is named by a URI, not by a path", f"write {quoted('sqlite:///' + uri)}")
-    if scheme.partition("+")[0] in _DATABASES:
-        return wrong(f"{scheme} is not supported by this version, which keeps the backend store in SQLite", hint)
     if scheme == "file":
         return wrong("MLflow's file store takes no new data since MLflow 3.13; SQLite takes its place", hint)
-    return wrong("not the URI of an SQLite database", hint)
+    return wrong("not the URI of a database that MLflow knows (SQLite, PostgreSQL, MySQL, MariaDB, SQL Server)", hint)
 
 
 def _sqlite_path(rest: str) -> str:
@@ -69,23 +74,54 @@ def _sqlite_path(rest: str) -> str:
 def _backend(value: object) -> str:
     uri = text_of(value)
     scheme, rest = _scheme(uri)
-    if scheme != "sqlite":
+    dialect = DIALECTS.get(scheme.partition("+")[0])
+    if dialect is None:
         raise _refused_database(scheme, uri)
+    if dialect is not Dialect.SQLITE:
+        return _server(uri)
+    if scheme != "sqlite":
+        raise wrong("SQLite is used by Python's own driver", 'begin with "sqlite:///"')
     path = _sqlite_path(rest)
     directory, _, name = path.rpartition("/")
     _own(directory or "/", f"write {quoted(f'sqlite:///{directory}/mlflow/{name}')}")
     return f"sqlite:///{path}"
 
 
+def _server(uri: str) -> str:
+    """Check the URI of a database server and return it with the dialect's usual name."""
+    try:
+        read = uris.database(uri)
+    except ValueError as error:
+        raise wrong(str(error), "the key backend_store.password takes it as it is") from None
+    drivers = _DRIVERS[read.dialect]
+    if read.driver and read.driver not in drivers:
+        raise wrong(f"{read.driver} is not a driver that MLflow works with", f"one of {', '.join(drivers)}, or none")
+    if not read.name and not read.query:
+        raise wrong(
+            "the name of the database is missing", f"such as {quoted(f'{read.dialect}://mlflow@db.example/mlflow')}"
+        )
+    if not read.host and not re.search(r"(?:^|&)(?:host|unix_socket|odbc_connect)=", read.query):
+        raise wrong("the host is missing", f"such as {quoted(f'{read.dialect}://mlflow@db.example/{read.name}')}")
+    if read.host in {"localhost", "127.0.0.1", "::1"}:
+        raise wrong(
+            f"{read.host} is the container itself, not this machine",
+            "host.docker.internal is this machine as the container sees it; or name the database's socket: "
+            "postgresql://mlflow@/mlflow?host=/run/postgresql, mysql://mlflow@/mlflow?unix_socket=/run/mysqld/mysqld.sock",
+        )
+    return read.written()
+
+
 def _artifacts(value: object) -> str:
-    """Return the directory's path, whichever way it was written."""
+    """Return the directory's path, whichever way it was written, or the store's URI."""
     uri = text_of(value)
     scheme, rest = _scheme(uri)
-    hint = 'such as "/var/lib/mlflowd/artifacts"'
-    if scheme in _OBJECT_STORES:
-        raise wrong(f"{scheme} is not supported by this version, which keeps artifacts in a local directory", hint)
+    if scheme in set(StoreKind) - {StoreKind.LOCAL}:
+        return _remote(uri)
+    hint = 'such as "/var/lib/mlflowd/artifacts" or "s3://bucket/mlflow"'
+    if scheme in _OTHER_STORES:
+        raise wrong(f"{scheme} is not among the artifact stores that mlflowd serves (s3, gs, wasbs, sftp, ftp)", hint)
     if scheme not in {"", "file"}:
-        raise wrong(f"a store of the kind {quoted(scheme)} is not supported, artifacts lie in a local directory", hint)
+        raise wrong(f"a store of the kind {quoted(scheme)} is not supported", hint)
     if not rest.startswith("/"):
         raise wrong("the path must be absolute", f'{hint} or "file:///srv/mlflow/artifacts"')
     path = _clean(text_of(unquote(rest, errors="surrogateescape")) if scheme else rest)
@@ -93,7 +129,21 @@ def _artifacts(value: object) -> str:
     return path
 
 
-Backend = Annotated[str, Kind('the URI of an SQLite database such as "sqlite:////srv/mlflow/mlflow.db"', _backend)]
+def _remote(uri: str) -> str:
+    try:
+        return uris.artifacts(uri).written()
+    except ValueError as error:
+        raise wrong(str(error)) from None
+
+
+Backend = Annotated[
+    str,
+    Kind(
+        'the URI of a database such as "sqlite:////srv/mlflow/mlflow.db" or "postgresql://mlflow@db.example/mlflow"',
+        _backend,
+    ),
+]
 Artifacts = Annotated[
-    str, Kind('a directory such as "/srv/mlflow/artifacts" or "file:///srv/mlflow/artifacts"', _artifacts)
+    str,
+    Kind('a directory such as "/srv/mlflow/artifacts", or a URI such as "s3://bucket/mlflow"', _artifacts),
 ]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic_core import core_schema
 
@@ -151,6 +151,18 @@ def _free(value: object) -> Size:
     return Size() if value in ("0", "0%", 0) and not isinstance(value, bool) else _size(value)
 
 
+def _size_or_auto(value: object) -> Size | str | None:
+    return value if value == "auto" else _size_or_none(value)
+
+
+def whole_or_auto(least: int, most: int) -> Kind:
+    """Make the kind of a whole number within bounds, or "auto"."""
+    number = whole(least, most)
+    return Kind(
+        f'"auto" or {number.phrase}', lambda value: value if value == "auto" else number.parse(value), textual=False
+    )
+
+
 def _size_or_none(value: object) -> Size | None:
     return None if value == "none" else _size(value)
 
@@ -239,6 +251,17 @@ def _absolute(value: object) -> str:
     return path
 
 
+def _path_or_none(value: object) -> str | None:
+    return None if value in ("none", None) else _absolute(value)
+
+
+def selinux_label(text: str) -> Fault | None:
+    """Return what is wrong with one label; Docker's words for them are those of --security-opt label=."""
+    if re.fullmatch(r"disable|(?:user|role|type|level|filetype):[\w:.,-]+", text, re.ASCII):
+        return None
+    return Fault(f"{shown(text)} is no SELinux label", 'such as "type:container_t", "level:s0:c100,c200" or "disable"')
+
+
 def _address(value: object) -> Address:
     """Read IP:port; an engine publishes on addresses, so a name is refused."""
     if isinstance(value, Address):
@@ -267,5 +290,9 @@ WholeSeconds = Annotated[float, Kind('a time span in whole seconds such as "10s"
 Share = Annotated[Size, Kind('a size such as "4G" or "10%"', _size)]
 Free = Annotated[Size, Kind('a size such as "4G" or "10%", or "0"', _free)]
 Limit = Annotated[Size | None, Kind('a size such as "4G" or "75%", or "none"', _size_or_none)]
+Automatic = Annotated[
+    Size | Literal["auto"] | None, Kind('"auto", a size such as "4G" or "75%", or "none"', _size_or_auto)
+]
+MaybePath = Annotated[str | None, Kind('an absolute path such as "/etc/mlflowd/ca.pem", or "none"', _path_or_none)]
 AbsolutePath = Annotated[str, Kind('an absolute path such as "/run/docker.sock"', _absolute)]
 Endpoint = Annotated[Address, Kind('an IP address and a port such as "127.0.0.1:5000"', _address)]

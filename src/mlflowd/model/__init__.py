@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mlflowd.model.action import Action, Create, Done, Pull, Replace, Restart, Start, Stop, Unpause, Wait
 from mlflowd.model.finding import Finding, Level, Mend, MendKind
+from mlflowd.model.secrets import PrivateFile, Secrets
 from mlflowd.model.seen import (
     Container,
     ContainerStatus,
@@ -58,10 +59,12 @@ __all__ = [
     "Mount",
     "Observed",
     "Phase",
+    "PrivateFile",
     "Pull",
     "Refusal",
     "Replace",
     "Restart",
+    "Secrets",
     "Start",
     "Stop",
     "Timing",

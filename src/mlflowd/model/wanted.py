@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflowd.model.secrets import PrivateFile
 
 LABEL_SLOT = "io.mlflowd.slot"
 LABEL_SPEC = "io.mlflowd.spec"
@@ -45,8 +49,8 @@ class ContainerSpec:
     image_id: str
     """The content id that the reference resolved to (sha256:…)."""
     argv: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...]
-    """Sorted pairs; secrets only ever stand here, never in argv."""
+    environment: tuple[tuple[str, str], ...] = field(repr=False)
+    """Sorted pairs; secrets only ever stand here and in `files`, never in argv."""
     user: str
     """uid:gid"""
     mounts: tuple[Mount, ...]
@@ -62,6 +66,14 @@ class ContainerSpec:
     """Bytes of the container's /tmp."""
     shm_size: int
     stop_grace: float
+    cpu_weight: int = 1024
+    """The share of a busy processor beside other containers, which have 1024."""
+    security_labels: tuple[str, ...] = ()
+    """SELinux labels such as "type:container_t", or "disable"."""
+    host_names: tuple[str, ...] = ()
+    """Names by which the container reaches this machine."""
+    files: tuple[PrivateFile, ...] = ()
+    """What lies in the read-only mount of the private directory; written before each start."""
 
     @property
     def digest(self) -> str:

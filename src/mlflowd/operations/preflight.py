@@ -73,12 +73,15 @@ def guard(settings: Settings, *, state: Path, who: Identity) -> list[Finding]:
 
 
 def settle(settings: Settings, who: Identity) -> None:
-    """Set the journal mode of the database while no server uses it. Raises RefusedError and OSError.
+    """Set the journal mode of SQLite's database while no server uses it. Raises RefusedError and OSError.
 
     The mode only makes the server faster: a database that somebody else has locked keeps the one it has.
     """
+    path = places.database_path(settings)
+    if path is None:
+        return
     try:
-        sqlite.set_journal_mode(places.database_path(settings), settings.backend_store.journal_mode, who)
+        sqlite.set_journal_mode(path, settings.backend_store.journal_mode, who)
     except sqlite.BusyError:
         return
 

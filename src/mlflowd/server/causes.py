@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mlflowd.model import KnownCause
 from mlflowd.server import command
 from mlflowd.server.rules import RULES, Rule
+from mlflowd.server.wiring import ARTIFACTS, BACKEND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,14 +92,14 @@ def _places(spec: ContainerSpec | None) -> dict[str, str]:
     """Return what remedies name: the image, the directories on the host, the user, the server's port."""
     mounted = {mount.target: mount.source for mount in spec.mounts} if spec else {}
     uri = dict(spec.environment).get("MLFLOW_BACKEND_STORE_URI", "").partition("?")[0] if spec else ""
-    backend = mounted.get(command.BACKEND, "/var/lib/mlflowd/backend")
+    backend = mounted.get(BACKEND, "/var/lib/mlflowd/backend")
     return {
         "image": spec.image if spec else "IMAGE",
         "user": spec.user if spec else "UID:GID",
         "port": str(command.PORT),
         "backend": backend,
         "database": f"{backend}/{uri.rpartition('/')[2] or 'mlflow.db'}" if uri.startswith("sqlite:") else "DATABASE",
-        "artifacts": mounted.get(command.ARTIFACTS, "/var/lib/mlflowd/artifacts"),
+        "artifacts": mounted.get(ARTIFACTS, "/var/lib/mlflowd/artifacts"),
         # A database server's URI holds a password, and this goes to the journal.
         "uri": uri if uri.startswith("sqlite:") else "DATABASE_URI",
     }

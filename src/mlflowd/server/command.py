@@ -9,63 +9,69 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
-from mlflowd.model import ContainerSpec, Mount
+from mlflowd.model import ContainerSpec, Mount, Secrets
+from mlflowd.server import artifact_stores, backend, limits, login, names
+from mlflowd.server.wiring import PRIVATE, Machine, Wiring
 
 if TYPE_CHECKING:
-    from mlflowd.config import Settings, Size
+    from mlflowd.config import Settings
     from mlflowd.model import Image
     from mlflowd.server.abilities import Abilities
 
+_NONE = Secrets()
+
 PORT = 5000
 """Where the server listens inside its container; people reach it at server.listen."""
-BACKEND = "/mlflow/backend"
-"""Where the directory of the SQLite file is mounted: the file alone would leave its journal in the container."""
-ARTIFACTS = "/mlflow/artifacts"
-
 _WORKER_HEALTHCHECK = 20
 """Seconds until uvicorn takes a silent worker for hung and replaces it.
 
 With its own 5 s, a starved machine (5 % of a processor) loses workers before they have started; and since a stop
 waits for the check of a hung worker, it is less than the default container.stop_grace."""
 _WORKER_HEALTHCHECK_SINCE = (0, 37)
-TURNS_PACKAGE = "mlflowd-turns"
-"""On an image of `mlflowd image build`: its writers of SQLite take turns, which keeps the slowest of eight clients'
-requests at 0.6 of MLflow's own p99 instead of 2.4 times it (docs/performance.md)."""
-_TURNS = "?plugin=mlflowd_turns"
 _OVERFLOW = "80"
 """Connections beyond the pool's five. Some requests take a second one while they hold one, and a worker has 40
 threads: with MLflow's 10, 64 clients that create a run at once block each other for 30 s and fail (measured)."""
-_MEMORY_STEP = 16 * 2**20
-"""A percentage is rounded down to these bytes: a kernel update moves the total by a few pages, which is no drift."""
 
 
-def container_spec(  # noqa: PLR0913, PLR0917 - each is a fact of its own
-    settings: Settings, image: Image, abilities: Abilities, uid: int, gid: int, engine_memory: int
+def container_spec(
+    settings: Settings, image: Image, abilities: Abilities, machine: Machine, secrets: Secrets = _NONE
 ) -> ContainerSpec:
     """Describe the container that the settings ask for.
 
-    `uid` and `gid` own the stores, `engine_memory` the bytes of memory of the engine's host
-    (0 when unknown, which makes a percentage no limit). The argv is the full command: the image's entrypoint is
-    to be cleared, its own command is not used.
+    The argv is the full command: the image's entrypoint is to be cleared, its own command is not used.
     """
-    container = settings.container
+    container, count = settings.container, workers(settings, abilities)
+    wired = _wired(settings, abilities, machine, secrets)
     return ContainerSpec(
         slot=0,
         name=container.name,
         image=settings.image.reference,
         image_id=image.id,
-        argv=_argv(settings, abilities),
-        environment=_environment(settings, abilities),
-        user=f"{uid}:{gid}",
-        mounts=_mounts(settings),
+        argv=_argv(settings, abilities, wired),
+        environment=_environment(settings, wired, secrets),
+        user=f"{machine.uid}:{machine.gid}",
+        mounts=wired.mounts + ((Mount(machine.private, PRIVATE, read_only=True),) if wired.files else ()),
         publish=settings.server.listen,
         port=PORT,
         network=container.network,
-        memory=(_bytes(container.memory, engine_memory) or None) if container.memory else None,
-        pids=container.pids,
-        tmpfs_size=_bytes(container.tmp_size, engine_memory),
-        shm_size=_bytes(container.shm_size, engine_memory),
+        memory=limits.memory(settings, count, machine.memory),
+        pids=limits.pids(settings, count),
+        tmpfs_size=limits.size(container.tmp_size, machine.memory),
+        shm_size=limits.size(container.shm_size, machine.memory),
         stop_grace=container.stop_grace,
+        cpu_weight=container.cpu_weight,
+        security_labels=container.selinux,
+        host_names=wired.host_names,
+        files=wired.files,
+    )
+
+
+def _wired(settings: Settings, abilities: Abilities, machine: Machine, secrets: Secrets) -> Wiring:
+    return (
+        backend.wiring(settings, abilities, secrets)
+        | artifact_stores.wiring(settings, secrets)
+        | login.wiring(settings, secrets, machine)
+        | names.wiring(settings)
     )
 
 
@@ -89,12 +95,12 @@ def static_prefix(settings: Settings) -> str:
     return settings.server.environment.get("MLFLOW_STATIC_PREFIX", "")
 
 
-def _argv(settings: Settings, abilities: Abilities) -> tuple[str, ...]:
+def _argv(settings: Settings, abilities: Abilities, wired: Wiring) -> tuple[str, ...]:
     # 0.0.0.0 is inside the container: who may connect is decided by where its port is published.
     address = ("--host", "0.0.0.0", "--port", str(PORT))  # noqa: S104 - as the comment says
     count = ("--workers", str(workers(settings, abilities)))
     options = ("--uvicorn-opts", _uvicorn_options(settings, abilities))
-    return ("mlflow", "server", *address, *count, *options, *settings.server.extra_arguments)
+    return ("mlflow", "server", *address, *count, *options, *wired.arguments, *settings.server.extra_arguments)
 
 
 def _uvicorn_options(settings: Settings, abilities: Abilities) -> str:
@@ -107,36 +113,22 @@ def _uvicorn_options(settings: Settings, abilities: Abilities) -> str:
     return " ".join(filter(None, [shlex.join(options), settings.server.uvicorn_options.strip()]))
 
 
-def _environment(settings: Settings, abilities: Abilities) -> tuple[tuple[str, str], ...]:
+def _environment(settings: Settings, wired: Wiring, secrets: Secrets) -> tuple[tuple[str, str], ...]:
     """Return sorted pairs; server.environment comes last (config refuses there what must not be replaced)."""
-    turns = TURNS_PACKAGE in abilities.packages
+    server = settings.server
     ours = {
         "HOME": "/tmp",  # noqa: S108 - the container's own tmpfs, its only writable place beside the stores
-        "MLFLOW_ARTIFACTS_DESTINATION": ARTIFACTS,
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{BACKEND}/{settings.backend_store.path.name}{_TURNS if turns else ''}",
-        "MLFLOW_DISABLE_TELEMETRY": _flag(not settings.server.telemetry),
-        "MLFLOW_SERVE_ARTIFACTS": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": _flag(settings.server.jobs),
+        "MLFLOW_DISABLE_TELEMETRY": _flag(not server.telemetry),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": _flag(server.jobs),
         "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": _OVERFLOW,
         # The root file system is read-only: without it every import tries to write byte-code, and fails.
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    if not settings.server.jobs:
+    if not server.jobs:
         # The server computes nothing: OpenBLAS would start a thread for each processor in each process.
         ours["OPENBLAS_NUM_THREADS"] = "1"
-    return tuple(sorted((ours | dict(settings.server.environment)).items()))
-
-
-def _mounts(settings: Settings) -> tuple[Mount, ...]:
-    return (
-        Mount(str(settings.backend_store.path.parent), BACKEND),
-        Mount(str(settings.artifact_store.path), ARTIFACTS),
-    )
-
-
-def _bytes(size: Size, total: int) -> int:
-    exact = size.of(total)
-    return exact if size.percent is None else exact // _MEMORY_STEP * _MEMORY_STEP
+    secret = {name: secrets.get(f"server.secrets.{name}") for name in server.secrets}
+    return tuple(sorted((ours | dict(wired.environment) | dict(server.environment) | secret).items()))
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -28,24 +28,28 @@ ACCEPT = "sudo mlflowd check --accept-database"
 
 
 def guard(settings: Settings, state: Path, who: Identity) -> list[Finding]:
-    """Return what is to be said of the database of a stopped server before each start, in a few milliseconds."""
+    """Return what is to be said of SQLite's database of a stopped server before each start, in a few milliseconds."""
     path = database_path(settings)
+    if path is None:
+        return []
     found = [*_start(path), *_files(path, who)]
     if _nothing(path) or not _failed(found):
-        found.insert(0, _same(settings, state, who))
+        found.insert(0, _same(path, settings, state, who))
     return found
 
 
 def check(settings: Settings, state: Path, who: Identity, *, running: bool) -> list[Finding]:
-    """Return what is to be said of the database; of a running server's only what needs no opening."""
+    """Return what is to be said of SQLite's database; of a running server's only what needs no opening."""
     path = database_path(settings)
+    if path is None:
+        return []
     found = [*_start(path), *_files(path, who), *_network(path, settings.backend_store.journal_mode)]
     if running:
         return [_under_server(path), *found]
     if not _failed(found):
         found += _whole(path, who)
     if _nothing(path) or not _failed(found):
-        found.insert(0, _same(settings, state, who))
+        found.insert(0, _same(path, settings, state, who))
     return found
 
 
@@ -116,8 +120,7 @@ def _salvage(path: Path) -> str:
     return f"restore a backup, or save what can be read: sqlite3 {path} .recover | sqlite3 {path}.recovered"
 
 
-def _same(settings: Settings, state: Path, who: Identity) -> Finding:
-    path = database_path(settings)
+def _same(path: Path, settings: Settings, state: Path, who: Identity) -> Finding:
     try:
         found = fingerprint.read(path, who, mode="rw")
     except MlflowdError as error:

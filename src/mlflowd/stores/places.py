@@ -24,17 +24,22 @@ class Directory:
     """Whether the configuration lets a missing one be made."""
     section: str = ""
     """The section of the configuration that names it, "" where none does."""
+    mounted: bool = False
+    """Whether a file system must be mounted for it: then it is refused without, rather than written under."""
 
 
-def database_path(settings: Settings) -> Path:
-    """Return the database file."""
-    return settings.backend_store.path
+def database_path(settings: Settings) -> Path | None:
+    """Return SQLite's file, None where the database is a server's."""
+    return settings.backend_store.file
 
 
-def directories(settings: Settings) -> tuple[Directory, Directory]:
-    """Return the directories that the container mounts."""
+def directories(settings: Settings) -> tuple[Directory, ...]:
+    """Return the stores' directories on this machine, which the container mounts."""
     backend, artifacts = settings.backend_store, settings.artifact_store
-    return (
-        Directory("backend store", backend.path.parent, backend.create, "backend_store"),
-        Directory("artifact store", artifacts.path, artifacts.create, "artifact_store"),
-    )
+    found = []
+    if backend.file:
+        found.append(Directory("backend store", backend.file.parent, backend.create, "backend_store"))
+    if artifacts.directory:
+        create = artifacts.create and not artifacts.mounted
+        found.append(Directory("artifact store", artifacts.directory, create, "artifact_store", artifacts.mounted))
+    return tuple(found)

@@ -33,7 +33,7 @@ def stores(settings: Settings, served: Place | None, who: Identity) -> tuple[Tro
     `served` is the database file when serving began (fingerprint.place); None leaves that comparison out.
     """
     database = database_path(settings)
-    in_place = _in_place(database, served)
+    in_place = _in_place(database, served) if database else None
     usable = [_usable(at, who) for at in dict.fromkeys(at.path for at in directories(settings))]
     return tuple(trouble for trouble in (in_place, *usable) if trouble is not None)
 

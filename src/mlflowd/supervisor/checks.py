@@ -69,7 +69,7 @@ class _Memory:
         self._kept = False
 
     def keep(self) -> None:
-        if not self._kept:
+        if not self._kept and self._path:
             # What cannot be recorded is the store check's to tell.
             with suppress(OSError, MlflowdError):
                 fingerprint.record(self._path, self._place.state, self._place.who)
@@ -87,7 +87,8 @@ class _Served:
         self._first: fingerprint.Place | None = None
 
     def place(self) -> fingerprint.Place | None:
-        self._first = self._first or fingerprint.place(self._path)
+        if self._path:
+            self._first = self._first or fingerprint.place(self._path)
         return self._first
 
     def rest(self) -> None:

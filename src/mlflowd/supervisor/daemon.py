@@ -224,8 +224,9 @@ class Daemon:
         if changed := [key for key, differs in fixed.items() if differs]:
             message = f"{' and '.join(changed)} cannot change while mlflowd runs"
             raise ConfigurationError(message, "sudo systemctl restart mlflowd")
+        outfit = Outfit(settings, self._place, self.inbox)
         self._outfit.end()
-        self._outfit = Outfit(settings, self._place, self.inbox)
+        self._outfit = outfit
         self._outfit.begin()
         self._history = history.wished(self._history)
         journal.configure(settings.log.level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlflowd.host import secrets
 from mlflowd.supervisor import checks
 from mlflowd.supervisor.effects import Effects
 from mlflowd.supervisor.watch import Watch
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 
 
 class Outfit:
-    """The wish, the hands and the watches for these settings."""
+    """The wish, the hands and the watches for these settings.
+
+    Making one reads the settings' secrets: raises MlflowdError where one cannot be read.
+    """
 
     def __init__(self, settings: Settings, place: Place, inbox: Inbox) -> None:
         self.settings = settings
-        self.wish = Wish(settings, place)
+        self.wish = Wish(settings, secrets.read(settings), place)
         self.effects = Effects(self.wish, place)
         self._watches = (
             Watch("watch-server", checks.of_server(settings, place), inbox),

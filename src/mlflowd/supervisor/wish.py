@@ -16,11 +16,12 @@ from mlflowd.host.paths import run_as
 from mlflowd.model import Desired, Timing
 from mlflowd.server import abilities, command
 from mlflowd.server.abilities import Abilities
+from mlflowd.server.wiring import Machine
 
 if TYPE_CHECKING:
     from mlflowd.config import Settings
     from mlflowd.engine.api import Progress
-    from mlflowd.model import ContainerSpec, Image
+    from mlflowd.model import ContainerSpec, Image, Secrets
     from mlflowd.supervisor.place import Place
 
 _ASK_LIMIT = 60.0
@@ -30,11 +31,13 @@ _ASK_LIMIT = 60.0
 class Wish:
     """The desired state of one configuration."""
 
-    def __init__(self, settings: Settings, place: Place) -> None:
+    def __init__(self, settings: Settings, secrets: Secrets, place: Place) -> None:
         self.settings = settings
+        self._secrets = secrets
         self._engine = place.engine
         self._keep = place.state / "state" / "images.json"
         self._who = place.who
+        self._machine = _machine(place)
         self._spec: ContainerSpec | None = None
         self.mlflow_version = ""
 
@@ -86,9 +89,8 @@ class Wish:
         return self._engine.stand_in(reference) or self._engine.image(reference)
 
     def _complete(self, image: Image, able: Abilities) -> None:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self.mlflow_version = able.mlflow
-        self._spec = command.container_spec(self.settings, image, able, self._who.uid, self._who.gid, memory)
+        self._spec = command.container_spec(self.settings, image, able, self._machine, self._secrets)
 
     def _remembered(self) -> dict[str, Abilities]:
         try:
@@ -100,6 +102,11 @@ class Wish:
     def _remember(self, known: dict[str, Abilities]) -> None:
         text = json.dumps({key: {**asdict(able), "packages": sorted(able.packages)} for key, able in known.items()})
         run_as(self._who, lambda: files.write_atomically(self._keep, text))
+
+
+def _machine(place: Place) -> Machine:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(place.who.uid, place.who.gid, memory, str(place.state), str(place.runtime / "private"))
 
 
 def _abilities(kept: dict[str, Any]) -> Abilities:

@@ -28,8 +28,8 @@ def test_spans_are_seconds_and_the_address_is_one() -> None:
     assert settings.health.starting_interval == 0.1
     assert settings.server.listen == Address("127.0.0.1", 5000)
     assert settings.container.memory == Size(percent=75.0)
-    assert settings.backend_store.path == Path("/var/lib/mlflowd/backend/mlflow.db")
-    assert settings.artifact_store.path == Path("/var/lib/mlflowd/artifacts")
+    assert settings.backend_store.file == Path("/var/lib/mlflowd/backend/mlflow.db")
+    assert settings.artifact_store.directory == Path("/var/lib/mlflowd/artifacts")
 
 
 def test_settings_are_frozen() -> None:
@@ -133,7 +133,7 @@ def test_a_database_may_lie_anywhere_in_a_directory_of_its_own() -> None:
     ],
 )
 def test_an_artifact_store_is_a_directory(uri: str, path: str) -> None:
-    assert Settings.model_validate({"artifact_store": {"uri": uri}}).artifact_store.path == Path(path)
+    assert Settings.model_validate({"artifact_store": {"uri": uri}}).artifact_store.directory == Path(path)
 
 
 @pytest.mark.parametrize(

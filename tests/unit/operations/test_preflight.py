@@ -4,6 +4,7 @@ import os
 import socket
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,6 @@ from mlflowd.stores import fingerprint, sqlite, watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from mlflowd.host.paths import Identity
 
@@ -100,7 +100,7 @@ def test_wrong_owner_everywhere_is_mended_by_the_mends_alone(settings: Settings,
 
 
 def test_lost_database_is_refused_at_every_kind_of_start(settings: Settings, ground: Path, who: Identity) -> None:
-    path = databases.make(settings.backend_store.path)
+    path = databases.make(Path(settings.backend_store.database.name))
     fingerprint.record(path, ground, who)
     path.unlink()
     assert (

@@ -17,6 +17,7 @@ from mlflowd.model import Image, KnownCause
 from mlflowd.server import causes, command, loglines
 from mlflowd.server.abilities import Abilities
 from mlflowd.server.rules import RULES
+from mlflowd.server.wiring import Machine
 
 LOGS = Path(__file__).parent / "logs"
 CURABLE = {
@@ -32,9 +33,7 @@ SPEC = command.container_spec(
     Settings(backend_store={"uri": "sqlite:////srv/db/mlflow.db"}),
     Image("sha256:0", ("img",), {}),
     Abilities("3.17.2", "3.11.2", True, True, frozenset()),
-    990,
-    991,
-    0,
+    Machine(990, 991),
 )
 
 
@@ -133,7 +132,7 @@ def test_a_refused_argument_is_quoted() -> None:
 def test_a_database_server_s_uri_is_never_repeated() -> None:
     secret = Settings(server={"environment": {"PGPASSWORD": "geheim"}})
     spec = command.container_spec(
-        secret, Image("sha256:0", (), {}), Abilities("3.17.2", "3", True, True, frozenset()), 1, 1, 0
+        secret, Image("sha256:0", (), {}), Abilities("3.17.2", "3", True, True, frozenset()), Machine(1, 1)
     )
     line = "Detected out-of-date database schema (found version a1, but expected b2)"
     cause = causes.recognise([line], 1, False, spec)

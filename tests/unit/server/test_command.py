@@ -12,6 +12,7 @@ from mlflowd.config import Settings
 from mlflowd.model import Address, ContainerSpec, Image, Mount
 from mlflowd.server import command
 from mlflowd.server.abilities import Abilities
+from mlflowd.server.wiring import Machine
 
 ABLE = Abilities("3.17.2", "3.11.2", True, True, frozenset(), "0.54.0")
 IMAGE = Image("sha256:" + "a" * 64, ("ghcr.io/mlflow/mlflow:v3.17.2",), {})
@@ -19,7 +20,7 @@ GIB = 2**30
 
 
 def spec(able: Abilities = ABLE, memory: int = 8 * GIB, **sections: Any) -> ContainerSpec:
-    return command.container_spec(Settings(**sections), IMAGE, able, 990, 991, memory)
+    return command.container_spec(Settings(**sections), IMAGE, able, Machine(990, 991, memory))
 
 
 def option(argv: tuple[str, ...], name: str) -> str:

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from mlflowd.stores import database, fingerprint, sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mlflowd.config import Settings
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def path(settings: Settings) -> Path:
-    return databases.make(settings.backend_store.path)
+    return databases.make(Path(settings.backend_store.database.name))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_database_served_last_passes(served: Path, look: Check) -> None:
 
 def test_first_start_needs_no_database(settings: Settings, look: Check) -> None:
     assert failures(look()) == []
-    settings.backend_store.path.touch()
+    Path(settings.backend_store.database.name).touch()
     assert failures(look()) == []
 
 

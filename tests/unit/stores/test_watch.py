@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,14 +14,12 @@ from mlflowd.model import Layer
 from mlflowd.stores import fingerprint, watch
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlflowd.host.paths import Identity
 
 
 @pytest.fixture
 def database(settings: Settings) -> Path:
-    return databases.make(settings.backend_store.path)
+    return databases.make(Path(settings.backend_store.database.name))
 
 
 def test_stores_in_place_are_no_trouble(settings: Settings, database: Path, who: Identity) -> None:
@@ -74,7 +73,7 @@ def test_garbage_in_its_place_needs_no_restart(settings: Settings, database: Pat
 
 
 def test_directory_that_is_not_ours_is_named_with_its_mend(settings: Settings, database: Path, other: Identity) -> None:
-    settings.artifact_store.path.chmod(0o777)
+    Path(settings.artifact_store.uri).chmod(0o777)
     (trouble,) = watch.stores(settings, fingerprint.place(database), other)
     assert str(database.parent) in trouble.message
     assert trouble.remedy == "sudo mlflowd check --fix"
@@ -90,7 +89,7 @@ def test_read_only_mount_is_named(
 
 
 def test_missing_artifact_directory_is_named(settings: Settings, database: Path, who: Identity) -> None:
-    settings.artifact_store.path.rmdir()
+    Path(settings.artifact_store.uri).rmdir()
     (trouble,) = watch.stores(settings, fingerprint.place(database), who)
     assert "is gone" in trouble.message
 
