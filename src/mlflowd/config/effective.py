@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflowd.config.catalogue import SECTIONS
-from mlflowd.config.masking import mask, mask_entry
+from mlflowd.config.masking import mask, mask_entry, mask_uri
 from mlflowd.config.notation import toml
 from mlflowd.config.secret_sources import SecretSource
 
@@ -61,10 +61,14 @@ def _value(settings: Settings, section: str, name: str, *, secrets: bool) -> Any
         return {entry: _source(source, secrets=secrets) for entry, source in value.items()}
     if name == "environment":
         return {entry: text if secrets else mask_entry(entry, text) for entry, text in value.items()}
-    if secrets:
-        return value
+    return value if secrets else _masked(name, value)
+
+
+def _masked(name: str, value: Any) -> Any:  # noqa: ANN401 - as above
     if isinstance(value, tuple):
         return _masked_list(value)
+    if name == "uri":
+        return mask_uri(value)
     return mask(value) if isinstance(value, str) and name != "reference" else value
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mlflowd.config import effective, environment
 from mlflowd.config.agreement import ContradictionsError
 from mlflowd.config.catalogue import KEYS, SECTIONS, kind_of, nearest_key
+from mlflowd.config.inventory import plain_secrets
 from mlflowd.config.locate import Document, NotTomlError, read
 from mlflowd.config.notation import dotted, shown
 from mlflowd.config.settings import Settings
@@ -45,6 +46,14 @@ class Loaded:
     """Key ("server.listen") to "default", "/etc/mlflowd.toml:12" or "MLFLOWD_SERVER__LISTEN"."""
     path: Path
     """The file, whether or not it was there."""
+
+    @property
+    def plain_secrets(self) -> tuple[tuple[str, str], ...]:
+        """The keys whose secret stands in the file itself, each with its "PATH:LINE"."""
+        found = [(key, self.origins[key]) for key in plain_secrets(self.settings)]
+        return tuple(
+            sorted((each for each in found if each[1].startswith(str(self.path))), key=lambda each: _place(each[1]))
+        )
 
     def rows(self, *, secrets: bool = False) -> Iterator[Row]:
         """Yield (key, effective value in TOML notation, origin); secrets are masked unless asked for."""
@@ -111,14 +120,14 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
 
 def _listed(problems: list[_Problem]) -> str:
     """Return a line for each problem, in the order of the file's lines."""
-    lines = [str(problem) for problem in sorted(problems, key=_place)]
+    lines = [str(problem) for problem in sorted(problems, key=lambda each: _place(each.origin))]
     more = len(lines) - _MOST_SHOWN
     return "\n".join([*lines[:_MOST_SHOWN], *([f"… and {more} more."] if more > 0 else [])])
 
 
-def _place(problem: _Problem) -> tuple[str, int]:
-    file, _, line = problem.origin.rpartition(":")
-    return (file, int(line)) if line.isdecimal() else (problem.origin, 0)
+def _place(origin: str) -> tuple[str, int]:
+    file, _, line = origin.rpartition(":")
+    return (file, int(line)) if line.isdecimal() else (origin, 0)
 
 
 # --- the file -----------------------------------------------------------------------------------
@@ -278,10 +287,11 @@ def _origin_of(reading: _Reading, name: str) -> str:
 
 
 def _origins(reading: _Reading, settings: Settings) -> dict[str, str]:
-    """Return every key's origin, and that of each entry of server.environment."""
+    """Return every key's origin, and that of each entry of a table."""
     origins = {f"{section}.{key}": _origin_of(reading, f"{section}.{key}") for section, key in KEYS}
-    whole = origins["server.environment"]
-    for name in settings.server.environment:
+    for table, entries in (("environment", settings.server.environment), ("secrets", settings.server.secrets)):
+        whole = origins[f"server.{table}"]
         of_file = not whole.startswith(environment.PREFIX)
-        origins[f"server.environment.{name}"] = reading.origin("server", "environment", name) if of_file else whole
+        for name in entries:
+            origins[f"server.{table}.{name}"] = reading.origin("server", table, name) if of_file else whole
     return origins

@@ -27,6 +27,13 @@ def mask(text: str) -> str:
     return _OPTION.sub(rf"\g<1>{MASK}", _PAIR.sub(rf"\g<1>{MASK}", text))
 
 
+def mask_uri(uri: str) -> str:
+    """Return the URI of a store, as config/stores.py writes it, without its password; the user stays."""
+    base, mark, options = uri.partition("?")
+    options = re.sub(r"(odbc_connect=)[^&]+", rf"\g<1>{MASK}", options, flags=re.IGNORECASE)  # a text with PWD= in it
+    return re.sub(r"(://[^:/@]*:)[^@/]*@", rf"\g<1>{MASK}@", base) + mark + mask(options)
+
+
 def mask_entry(name: str, value: str) -> str:
     """Return the value of an environment entry, or the mask where its name sounds like a secret."""
     return MASK if _NAME.search(name) and value else mask(value)

@@ -22,6 +22,7 @@ _TOML_HEAD: Final = """\
 # What is in effect, and why: mlflowd config      All about each key: docs/configuration.md
 #
 # Time spans as systemd writes them: "100ms", "20s", "1min 30s". Sizes: "512M", "4G" (to the base 1024), "10%".
+# Secrets by their place: "credential:NAME" (systemd's), "file:/PATH" (mode 0600), "env:NAME": docs/secrets.md
 """
 
 _MARKDOWN_HEAD: Final = """\
@@ -41,7 +42,8 @@ the service runs on SQLite and a local artifact directory. This page is written 
 
 `mlflowd config` shows each key's effective value and which of the three it came from, secrets masked.
 `mlflowd config --toml` prints them as a file; `mlflowd config --validate` prints nothing and only says by its exit
-status whether the configuration is right, which is what `systemctl reload mlflowd` does first.
+status whether the configuration is right and its secrets can be read, which is what `systemctl reload mlflowd` does
+first.
 
 A variable that begins with `MLFLOWD_` and has two underscores later must name a key, otherwise it is an error; one
 that would name a key if an underscore were doubled is an error too. All others are left alone.
@@ -53,6 +55,7 @@ that would name a key if an underscore were doubled is an error too. All others 
 | time span | as in systemd.time(7): us, ms, s, min, h, d, w; without a unit, seconds | `"20s"`, `"1min 30s"`, `20` |
 | size | to the base 1024: K, M, G, T; without a unit, bytes | `"512M"`, `"1.5G"`, `1048576` |
 | share | a size, or percent of the whole | `"10%"` |
+| secret | where it is ([secrets.md](secrets.md)) | `"credential:database"`, `"file:/etc/mlflowd/db"`, `"env:DB"` |
 
 ## Mistakes
 
@@ -75,7 +78,9 @@ A password in a value is never repeated in an error.
 what mlflowd sets from other keys (the address, the stores, the workers, jobs, telemetry, the access log) and what it
 needs unchanged (such as `HOME`): these are refused, naming the key to use.
 
-Secrets belong into `server.environment`; then give the file the mode 0640 and the group `mlflowd`.
+Secrets belong into a systemd credential, a private file or a variable; the key says which one, such as
+`password = "credential:database"` ([secrets.md](secrets.md)). A secret that stands in the file itself is taken, with a
+warning.
 
 The directories of both stores are given to the service user and mounted into the container, so each must be one of
 the store's own (`/srv/mlflow`, not `/srv`), and the database may not lie in the artifact directory, where every
@@ -83,7 +88,8 @@ client could fetch it.
 
 Keys of one section or two can contradict each other: `health.timeout` and `health.starting_interval` must be shorter
 than `health.start_deadline`, `server.graceful_timeout` shorter than `container.stop_grace`, `restart.backoff_first`
-not longer than `restart.backoff_max`, `disk.critical` not more than `disk.warn`.
+not longer than `restart.backoff_max`, `disk.critical` not more than `disk.warn`. A key of `[artifact_store]` that the
+kind of store does not use is refused, and so is a password that stands in the URI and in a key of its own.
 """
 
 

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Annotated, Final
 
 from mlflowd.config.masking import MASK
-from mlflowd.config.values import Fault, Kind, Wrong, text_of, wrong
+from mlflowd.config.notation import quoted
+from mlflowd.config.values import Fault, Kind, Wrong, nearest, text_of, wrong
 
 
 class Origin(StrEnum):
@@ -50,6 +51,18 @@ _NAMES: Final = {
     Origin.FILE: (re.compile(r"/.+"), 'an absolute path such as "file:/etc/mlflowd/database"'),
     Origin.ENVIRONMENT: (re.compile(r"[A-Za-z_]\w*", re.ASCII), 'a variable such as "env:DATABASE_PASSWORD"'),
 }
+_FORMS: Final = {
+    Origin.CREDENTIAL: "credential:NAME",
+    Origin.FILE: "file:/PATH",
+    Origin.ENVIRONMENT: "env:NAME",
+}
+_OTHER_WORDS: Final = {
+    **dict.fromkeys(("cred", "creds", "systemd", "loadcredential"), Origin.CREDENTIAL),
+    **dict.fromkeys(("path",), Origin.FILE),
+    **dict.fromkeys(("environ", "environment", "variable", "var"), Origin.ENVIRONMENT),
+}
+_PATH: Final = re.compile(r"/(?:etc|home|opt|root|run|srv|tmp|var)/")
+_VARIABLE: Final = re.compile(r"\$(?:[A-Z_][A-Z0-9_]*|\{[A-Za-z_]\w*\})", re.ASCII)
 PHRASE: Final = 'where the secret is: "credential:NAME", "file:/PATH" or "env:NAME"; or "none"'
 
 
@@ -62,13 +75,29 @@ def secret_source(value: object) -> SecretSource | None:
         return None
     if not text:
         raise wrong("an empty secret", 'write "none" for none')
+    if text == MASK:
+        raise wrong("the mask of a secret, not a secret", "mlflowd config --toml --show-secrets prints secrets")
     word, colon, place = text.partition(":")
     for origin, (pattern, hint) in _NAMES.items():
         if colon and word == origin:
             if not pattern.fullmatch(place):
                 raise wrong(f"what stands behind {origin}: names nothing", hint)
             return SecretSource(origin, place)
+    if meant := _meant(word if colon else "", text):
+        raise wrong("neither a secret nor where it is", f"did you mean {quoted(meant)}?")
     return SecretSource(Origin.TEXT, text)
+
+
+def _meant(word: str, text: str) -> str:
+    """Return the form that a text probably should have had, "" for a secret; what stands in it is not repeated."""
+    if _VARIABLE.fullmatch(text):
+        return f"{Origin.ENVIRONMENT}:NAME"
+    if _PATH.match(text):
+        return f"{Origin.FILE}:/PATH"
+    if not re.fullmatch(r"[A-Za-z_ -]{2,20}", word):
+        return ""
+    close = _OTHER_WORDS.get(word.strip().lower()) or nearest(word.strip(), _FORMS, cutoff=0.75)
+    return _FORMS[Origin(close)] if close else ""
 
 
 def secret_table(variable_fault: Callable[[str, object], Fault | None]) -> Kind:

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from mlflowd.config.notation import quoted, shown
 from mlflowd.config.secret_sources import SecretSource, secret_table
-from mlflowd.config.values import Fault, Kind, Wrong, entries, text_of, texts, wrong
+from mlflowd.config.values import Fault, Kind, Wrong, entries, matching, text_of, texts, wrong
 
 _PROBES: Final = "mlflowd needs it as it is"
 
@@ -83,6 +83,7 @@ RESERVED_ENVIRONMENT: Final = {
     "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "artifact_store.addressing",
     "MLFLOW_ARTIFACTS_ONLY": "",
     "HOME": "",
+    "PYTHONPATH": "",
 }
 """Variables that mlflowd sets in the container likewise."""
 
@@ -148,8 +149,13 @@ def _package(requirement: str) -> Fault | None:
 
 
 UvicornOptions = Annotated[str, Kind('options of uvicorn such as "--limit-concurrency 200"', _options)]
-Arguments = Annotated[
-    tuple[str, ...], texts('a list of texts such as ["--allowed-hosts", "mlflow.example"]', _argument)
+Arguments = Annotated[tuple[str, ...], texts('a list of texts such as ["--static-prefix", "/mlflow"]', _argument)]
+Reference = Annotated[
+    str,
+    matching(
+        'an image reference such as "ghcr.io/mlflow/mlflow:v3.17.2"',
+        r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+    ),
 ]
 Packages = Annotated[tuple[str, ...], texts('a list of Python packages such as ["psycopg2-binary"]', _package)]
 Environment = Annotated[Mapping[str, str], entries('a table of texts such as {TZ = "Europe/Berlin"}', _variable)]

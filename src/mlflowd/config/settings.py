@@ -6,7 +6,7 @@ No effects: load.py reads the file and the environment, since pydantic-settings'
 at the first error; what it does here is to lay them over each other and over the defaults.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,17 +15,18 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from mlflowd.config import uris
 from mlflowd.config.agreement import ContradictionsError, contradictions
-from mlflowd.config.secret_sources import Secret, SecretSource
+from mlflowd.config.secret_sources import Secret
 from mlflowd.config.server_rules import (
     Arguments,
     Environment,
     Hosts,
     Origins,
     Packages,
+    Reference,
     ServerSecrets,
     UvicornOptions,
 )
-from mlflowd.config.stores import Artifacts, Backend
+from mlflowd.config.stores import Artifacts, Backend, Region, StoreEndpoint
 from mlflowd.config.values import (
     WORKERS,
     AbsolutePath,
@@ -55,7 +56,11 @@ def key(default: object, description: str) -> Any:  # noqa: ANN401 - what pydant
 class Section(BaseModel):
     """A section of the file: frozen, no unknown keys, defaults checked like any other value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Say nothing: values may hold secrets, and a repr ends up in tracebacks."""
+        yield from ()
 
 
 class EngineSettings(Section):
@@ -86,13 +91,9 @@ class ServerSettings(Section):
 class ImageSettings(Section):
     """The image that the server runs from."""
 
-    reference: Annotated[
-        str,
-        matching(
-            'an image reference such as "ghcr.io/mlflow/mlflow:v3.17.2"',
-            r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
-        ),
-    ] = key("ghcr.io/mlflow/mlflow:v3.17.2", "the image; a tag that moves is pulled only where it is missing")
+    reference: Reference = key(
+        "ghcr.io/mlflow/mlflow:v3.17.2", "the image; a tag that moves later is told and not followed"
+    )
     packages: Packages = key(
         [], "further Python packages that the image is to have; what the stores need comes by itself"
     )
@@ -163,12 +164,11 @@ class ArtifactStoreSettings(Section):
         False, "whether a file system must be mounted for the directory (NFS); without it nothing starts"
     )
     proxied: Flag = key(True, "whether the server hands artifacts on; false: each client needs the store's credentials")
-    endpoint: Annotated[
-        str, matching('a URL such as "https://minio.example:9000", or ""', r"|https?://[^\s/?#]+/?")
-    ] = key("", "of S3: the URL of a store that is not Amazon's")
-    region: Annotated[str, matching('a region such as "eu-central-1", or ""', r"[a-z0-9-]*")] = key(
-        "", "of S3: the region"
+    signed_links: Flag = key(
+        False, "of S3, Azure and Google: whether clients move files past the server, by links that it signs"
     )
+    endpoint: StoreEndpoint = key("", "of S3: the URL of a store that is not Amazon's")
+    region: Region = key("", "of S3: the region")
     addressing: Annotated[Literal["auto", "path", "virtual"], choice("auto", "path", "virtual")] = key(
         "auto", 'of S3: "path" puts the bucket behind the host, as most other stores want it'
     )
@@ -255,7 +255,7 @@ _LAYERS = "layers"
 class Settings(BaseSettings):
     """Everything that /etc/mlflowd.toml may say."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     engine: EngineSettings = Field(default_factory=EngineSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
@@ -295,14 +295,3 @@ class Settings(BaseSettings):
         if found := tuple(contradictions(self)):
             raise ContradictionsError(found)
         return self
-
-
-def secret_sources(settings: Settings) -> dict[str, SecretSource]:
-    """Return where each secret is to be read, by its key ("backend_store.password", "server.secrets.NAME")."""
-    found = {
-        f"{section}.{name}": value
-        for section in type(settings).model_fields
-        for name in type(getattr(settings, section)).model_fields
-        if isinstance(value := getattr(getattr(settings, section), name), SecretSource)
-    }
-    return found | {f"server.secrets.{name}": source for name, source in settings.server.secrets.items()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Final
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from mlflowd.config import uris
+from mlflowd.config.masking import mask
 from mlflowd.config.notation import quoted
 from mlflowd.config.uris import DIALECTS, Dialect, StoreKind
-from mlflowd.config.values import Kind, Wrong, text_of, wrong
+from mlflowd.config.values import Kind, Wrong, matching, text_of, wrong
 
 _DRIVERS: Final = {
     Dialect.POSTGRESQL: ("psycopg2", "psycopg"),
@@ -26,6 +27,15 @@ _SHARED: Final = re.compile(
 )
 """Directories of the Filesystem Hierarchy Standard that belong to everybody."""
 _VIRTUAL: Final = ("/dev/", "/proc/", "/sys/")
+_NAMES: Final = frozenset({"dbname", "database", "db", "odbc_connect", "service"})
+_HOSTS: Final = ("host", "unix_socket", "odbc_connect", "service", "hostaddr")
+"""Options behind "?" by which drivers are told the database and the host, where the URI itself does not."""
+HOST: Final = "host.docker.internal"
+_THE_CONTAINER: Final = "the host is the container itself, not this machine"
+_SOCKETS: Final = {
+    Dialect.POSTGRESQL: "; or name its socket: postgresql://mlflow@/mlflow?host=/run/postgresql",
+    Dialect.MYSQL: "; or name its socket: mysql://mlflow@/mlflow?unix_socket=/run/mysqld/mysqld.sock",
+}
 
 
 def _clean(path: str) -> str:
@@ -52,7 +62,7 @@ def _scheme(uri: str) -> tuple[str, str]:
 def _refused_database(scheme: str, uri: str) -> Wrong:
     hint = 'such as "sqlite:////var/lib/mlflowd/backend/mlflow.db" or "postgresql://mlflow@db.example/mlflow"'
     if not scheme and uri.startswith("/"):
-        return wrong("a database is named by a URI, not by a path", f"write {quoted('sqlite:///' + uri)}")
+        return wrong("a database is named by a URI, not by a path", f"write {quoted(mask('sqlite:///' + uri))}")
     if scheme == "file":
         return wrong("MLflow's file store takes no new data since MLflow 3.13; SQLite takes its place", hint)
     return wrong("not the URI of a database that MLflow knows (SQLite, PostgreSQL, MySQL, MariaDB, SQL Server)", hint)
@@ -92,22 +102,18 @@ def _server(uri: str) -> str:
     try:
         read = uris.database(uri)
     except ValueError as error:
-        raise wrong(str(error), "the key backend_store.password takes it as it is") from None
-    drivers = _DRIVERS[read.dialect]
+        raise wrong(str(error), "backend_store.password takes a password as it is") from None
+    drivers, options = _DRIVERS[read.dialect], dict(parse_qsl(read.query))
+    such = f"such as {quoted(f'{read.dialect}://mlflow@db.example/mlflow')}"
     if read.driver and read.driver not in drivers:
-        raise wrong(f"{read.driver} is not a driver that MLflow works with", f"one of {', '.join(drivers)}, or none")
-    if not read.name and not read.query:
-        raise wrong(
-            "the name of the database is missing", f"such as {quoted(f'{read.dialect}://mlflow@db.example/mlflow')}"
-        )
-    if not read.host and not re.search(r"(?:^|&)(?:host|unix_socket|odbc_connect)=", read.query):
-        raise wrong("the host is missing", f"such as {quoted(f'{read.dialect}://mlflow@db.example/{read.name}')}")
-    if read.host in {"localhost", "127.0.0.1", "::1"}:
-        raise wrong(
-            f"{read.host} is the container itself, not this machine",
-            "host.docker.internal is this machine as the container sees it; or name the database's socket: "
-            "postgresql://mlflow@/mlflow?host=/run/postgresql, mysql://mlflow@/mlflow?unix_socket=/run/mysqld/mysqld.sock",
-        )
+        raise wrong('behind "+" stands no driver that MLflow works with', f"one of {', '.join(drivers)}, or none")
+    if not read.name and options.keys().isdisjoint(_NAMES):
+        raise wrong("the name of the database is missing", such)
+    host = read.host or next((options[key] for key in _HOSTS if key in options), "")
+    if not host:
+        raise wrong("the host is missing", such)
+    if uris.is_this_machine(host):
+        raise wrong(_THE_CONTAINER, f"{HOST} is this machine as the container sees it{_SOCKETS.get(read.dialect, '')}")
     return read.written()
 
 
@@ -121,7 +127,8 @@ def _artifacts(value: object) -> str:
     if scheme in _OTHER_STORES:
         raise wrong(f"{scheme} is not among the artifact stores that mlflowd serves (s3, gs, wasbs, sftp, ftp)", hint)
     if scheme not in {"", "file"}:
-        raise wrong(f"a store of the kind {quoted(scheme)} is not supported", hint)
+        known = quoted(scheme) if re.fullmatch(r"[a-z][a-z0-9+.-]{0,19}", scheme) else "that"
+        raise wrong(f"a store of the kind {known} is not supported", hint)
     if not rest.startswith("/"):
         raise wrong("the path must be absolute", f'{hint} or "file:///srv/mlflow/artifacts"')
     path = _clean(text_of(unquote(rest, errors="surrogateescape")) if scheme else rest)
@@ -131,9 +138,12 @@ def _artifacts(value: object) -> str:
 
 def _remote(uri: str) -> str:
     try:
-        return uris.artifacts(uri).written()
+        read = uris.artifacts(uri)
     except ValueError as error:
-        raise wrong(str(error)) from None
+        raise wrong(str(error), "credentials have keys of their own in [artifact_store]") from None
+    if uris.is_this_machine(read.host):
+        raise wrong(_THE_CONTAINER, f"{HOST} is this machine as the container sees it")
+    return read.written()
 
 
 Backend = Annotated[
@@ -141,9 +151,17 @@ Backend = Annotated[
     Kind(
         'the URI of a database such as "sqlite:////srv/mlflow/mlflow.db" or "postgresql://mlflow@db.example/mlflow"',
         _backend,
+        secret=True,
     ),
 ]
 Artifacts = Annotated[
     str,
-    Kind('a directory such as "/srv/mlflow/artifacts", or a URI such as "s3://bucket/mlflow"', _artifacts),
+    Kind('a directory such as "/srv/mlflow/artifacts", or a URI such as "s3://bucket/mlflow"', _artifacts, secret=True),
 ]
+StoreEndpoint = Annotated[
+    str,
+    matching(
+        'a URL such as "https://minio.example:9000", or ""', r"|https?://(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:[0-9]{1,5})?/?"
+    ),
+]
+Region = Annotated[str, matching('a region such as "eu-central-1", or ""', r"[a-z0-9-]*")]

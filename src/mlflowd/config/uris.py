@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 
 class Dialect(StrEnum):
@@ -49,6 +49,12 @@ _AZURE: Final = re.compile(
 )
 """What MLflow's parse_wasbs_uri takes (mlflow/store/artifact/azure_blob_artifact_repo.py)."""
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
+_PLACE: Final = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<name>[^\s:@/?#%\[\]]*))(?::(?P<port>[0-9]{0,5}))?"
+)
+_LAST_PORT: Final = 65535
+_ENCODE: Final = "the password holds a character that has to be percent-encoded, such as %2F for /"
+_LOOPBACK: Final = re.compile(r"(ip6-)?localhost(\.localdomain)?\.?|127\.[0-9.]+|0\.0\.0\.0|::1?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +77,17 @@ class DatabaseUri:
     @property
     def address(self) -> str:
         """Return host:port for people, the usual port where none was given."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port or PORTS.get(self.dialect, 0)}"
+        return _place(self.host, self.port or PORTS.get(self.dialect))
 
     def written(self, driver: str = "", password: str = "") -> str:
         """Return the URI with this driver and password in place of those it has; both may be empty."""
         scheme = f"{self.dialect}+{driver or self.driver}" if driver or self.driver else str(self.dialect)
         if self.dialect is Dialect.SQLITE:
             return f"{scheme}:///{self.name}"
-        secret = password or self.password
-        login = quote(self.user, safe="") + (f":{quote(secret, safe='')}" if secret else "")
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        place = host + (f":{self.port}" if self.port else "")
-        return f"{scheme}://{login}{'@' if login else ''}{place}/{quote(self.name)}" + (
-            f"?{self.query}" if self.query else ""
-        )
+        # SQLAlchemy decodes the name since 2.1 and not before: only what would end it is encoded.
+        name = self.name.replace("%", "%25").replace("?", "%3F")
+        place = f"{_login(self.user, password or self.password)}{_place(self.host, self.port)}"
+        return f"{scheme}://{place}/{name}" + (f"?{self.query}" if self.query else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class ArtifactUri:
     def address(self) -> str:
         """Return what people call the place: host:port, or the bucket."""
         port = self.port or _STORE_PORTS.get(self.kind)
-        return f"{self.host}:{port}" if port else self.bucket
+        return _place(self.host, port) if port else self.bucket
 
     def written(self, password: str = "") -> str:
         """Return the URI as MLflow takes it, with this password in place of the one it has."""
@@ -117,10 +119,8 @@ class ArtifactUri:
             return f"wasbs://{self.bucket}@{self.host}{self.path}"
         if self.bucket:
             return f"{self.kind}://{self.bucket}{self.path}"
-        secret = password or self.password
-        login = quote(self.user, safe="") + (f":{quote(secret, safe='')}" if secret else "")
-        place = self.host + (f":{self.port}" if self.port else "")
-        return f"{self.kind}://{login}{'@' if login else ''}{place}{self.path}"
+        login = _login(self.user, password or self.password)
+        return f"{self.kind}://{login}{_place(self.host, self.port)}{self.path}"
 
 
 def database(uri: str) -> DatabaseUri:
@@ -131,15 +131,12 @@ def database(uri: str) -> DatabaseUri:
         raise ValueError("not the URI of a database")
     if DIALECTS[word] is Dialect.SQLITE:
         return DatabaseUri(Dialect.SQLITE, name=rest.removeprefix("/"))
-    login, at, place = rest.rpartition("@")
-    if "/" in login or "?" in login or "#" in place:
-        raise ValueError("the password holds a character that has to be percent-encoded, such as %2F for /")
-    user, _, password = login.partition(":") if at else ("", "", "")
-    parts = urlsplit(f"//{place}")
-    name = unquote(parts.path.removeprefix("/"))
-    return DatabaseUri(
-        DIALECTS[word], driver, unquote(user), unquote(password), parts.hostname or "", _port(place), name, parts.query
-    )
+    before, _, query = rest.partition("?")
+    place, _, name = before.partition("/")
+    if "@" in name or ("@" in query and "@" not in place and not (name and _PLACE.fullmatch(place))):
+        raise ValueError(_ENCODE)
+    user, password, host, port = _authority(place)
+    return DatabaseUri(DIALECTS[word], driver, user, password, host, port, unquote(name), query)
 
 
 def artifacts(uri: str) -> ArtifactUri:
@@ -153,24 +150,19 @@ def artifacts(uri: str) -> ArtifactUri:
     place, slash, path = rest.partition("/")
     path = f"{slash}{path}".rstrip("/")
     if kind in {StoreKind.S3, StoreKind.GCS}:
+        if "@" in place:
+            raise ValueError("a login has no place in this URI")
         if not _BUCKET.fullmatch(place):
             raise ValueError("the name of the bucket is missing or is none")
         return ArtifactUri(kind, bucket=place, path=path)
     if kind is StoreKind.AZURE:
         return _azure(place, path)
-    login, at, host = place.rpartition("@")
-    user, _, password = login.partition(":") if at else ("", "", "")
-    parts = urlsplit(f"//{host}")
-    if not parts.hostname:
+    if "@" in path and not _PLACE.fullmatch(place.rpartition("@")[2]):
+        raise ValueError(_ENCODE)
+    user, password, host, port = _authority(place)
+    if not host:
         raise ValueError("the host is missing")
-    return ArtifactUri(
-        kind,
-        host=parts.hostname,
-        port=_port(host),
-        user=unquote(user),
-        password=unquote(password),
-        path=path,
-    )
+    return ArtifactUri(kind, host=host, port=port, user=user, password=password, path=path)
 
 
 def _azure(place: str, path: str) -> ArtifactUri:
@@ -180,8 +172,35 @@ def _azure(place: str, path: str) -> ArtifactUri:
     return ArtifactUri(StoreKind.AZURE, bucket=found["bucket"], host=found["host"], path=path)
 
 
-def _port(place: str) -> int | None:
-    try:
-        return urlsplit(f"//{place}").port
-    except ValueError:
-        raise ValueError("the port is not a number from 0 to 65535") from None
+def is_this_machine(host: str) -> bool:
+    """Whether `host` means the machine itself, which inside a container is the container."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
+def _authority(text: str) -> tuple[str, str, str, int | None]:
+    """Return user, password, host and port of what stands before the path; a password may hold any number of "@"."""
+    login, at, place = text.rpartition("@")
+    user, _, password = login.partition(":") if at else ("", "", "")
+    found = _PLACE.fullmatch(place)
+    if found is None or (found["port"] and not 0 < int(found["port"]) <= _LAST_PORT):
+        raise ValueError(_unreadable(place))
+    port = int(found["port"]) if found["port"] else None
+    return unquote(user), unquote(password), found["six"] or found["name"] or "", port
+
+
+def _unreadable(place: str) -> str:
+    """Return what is wrong with a host and a port, without repeating them: a password may have got there."""
+    if place.startswith("[") or place.count(":") > 1:
+        return "an IPv6 address stands in brackets, such as [2001:db8::7]:5432"
+    if re.fullmatch(r"[^:]*:[^:]*", place):
+        return "the port is not a number from 1 to 65535"
+    return "the host is not a name or an address"
+
+
+def _login(user: str, password: str) -> str:
+    login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    return f"{login}@" if login else ""
+
+
+def _place(host: str, port: int | None) -> str:
+    return (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")

@@ -66,11 +66,11 @@ class Kind:
         return core_schema.no_info_plain_validator_function(self.parse)
 
 
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """Return the word that was probably meant."""
+def nearest(word: str, words: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the word that was probably meant; `cutoff` as of difflib, 1 for the same word."""
     import difflib  # noqa: PLC0415 - only a mistake needs it
 
-    matches = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=cutoff)
     return matches[0] if matches else None
 
 

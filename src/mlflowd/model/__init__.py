@@ -24,6 +24,9 @@ from mlflowd.model.seen import (
     Trouble,
 )
 from mlflowd.model.wanted import (
+    LABEL_ADDED,
+    LABEL_DERIVED,
+    LABEL_NAME,
     LABEL_SLOT,
     LABEL_SPEC,
     LABEL_STANDS_FOR,
@@ -35,6 +38,9 @@ from mlflowd.model.wanted import (
 )
 
 __all__ = [
+    "LABEL_ADDED",
+    "LABEL_DERIVED",
+    "LABEL_NAME",
     "LABEL_SLOT",
     "LABEL_SPEC",
     "LABEL_STANDS_FOR",

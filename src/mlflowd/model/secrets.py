@@ -30,5 +30,13 @@ class PrivateFile:
     """A small file that the server reads and no other user does: a key, or a configuration with a password."""
 
     name: str
-    """Without a directory: it lies in the container's command.PRIVATE."""
+    """Below the container's wiring.PRIVATE; it may have directories of its own ("ssh/config")."""
     content: str = field(repr=False)
+    counted: str | None = field(default=None, repr=False)
+    """What the spec hash has in place of the content, None for the content itself: a change of what only the first
+    start reads (the admin's first password) is no reason to replace a container."""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Return what tells this file from another one in the spec hash."""
+        return self.name, self.content if self.counted is None else self.counted

@@ -91,6 +91,8 @@ class Image:
     references: tuple[str, ...]
     labels: Mapping[str, str]
     digests: tuple[str, ...] = ()
+    user: str = ""
+    """Whom it runs as unless told otherwise, "" for root; not told in a list of images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,4 +199,6 @@ class History:
     failures: int = 0
     """Failures in a row, since the server was last stable."""
     failed_at: float = 0.0
+    why: str = ""
+    """What the last failure was, where an effect failed with a sentence: a mount that is awaited, an engine error."""
     refusal: Refusal | None = None

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 LABEL_SLOT = "io.mlflowd.slot"
 LABEL_SPEC = "io.mlflowd.spec"
 LABEL_STANDS_FOR = "io.mlflowd.stands-for"
-"""On an image that `mlflowd image build` made: the reference it is equivalent to."""
+"""On an image that `mlflowd image build` made: the reference it is equivalent to.
+
+Labels are inherited: a derived image empties this one, so that it stands in for nothing (engine.stand_in)."""
+LABEL_NAME = "io.mlflowd.name"
+"""On the same image: the name it was built with. What somebody makes from it inherits both, but has another name."""
+LABEL_DERIVED = "io.mlflowd.derived-from"
+"""On an image that mlflowd made from another one by adding packages: the id of that other one, its base."""
+LABEL_ADDED = "io.mlflowd.added"
+"""On an image with LABEL_DERIVED: the requirements that were added, sorted, separated by blanks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,8 @@ class ContainerSpec:
     @property
     def digest(self) -> str:
         """The spec hash: 16 hex digits over every field, carried as the label LABEL_SPEC."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        counted = dataclasses.asdict(self) | {"files": [each.identity for each in self.files]}
+        text = json.dumps(counted, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflowd.config.masking import mask, mask_entry
+from mlflowd.config.masking import mask, mask_entry, mask_uri
 from mlflowd.config.notation import shown
 
 
@@ -46,6 +46,21 @@ def test_no_password_survives_whatever_its_characters(password: str) -> None:
 )
 def test_an_entry_whose_name_sounds_secret_is_masked(name: str) -> None:
     assert mask_entry(name, "hunter2") == "***"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://mlflow:hunter2@db/x?password=hunter2&a=b", "postgresql://mlflow:***@db/x?password=***&a=b"),
+        ("mssql+pyodbc:///?odbc_connect=UID%3Du%3BPWD%3Dhunter2", "mssql+pyodbc:///?odbc_connect=***"),
+        ("sftp://me:hunter2@nas/a@b", "sftp://me:***@nas/a@b"),
+        ("postgresql://mlflow@db/x", "postgresql://mlflow@db/x"),
+        ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db"),
+        ("/srv/a", "/srv/a"),
+    ],
+)
+def test_the_uri_of_a_store_is_shown_without_its_password(uri: str, shown: str) -> None:
+    assert mask_uri(uri) == shown
 
 
 def test_other_entries_are_masked_only_where_a_uri_holds_a_password() -> None:

@@ -27,7 +27,7 @@ def test_spans_are_seconds_and_the_address_is_one() -> None:
     assert settings.engine.timeout == 10.0
     assert settings.health.starting_interval == 0.1
     assert settings.server.listen == Address("127.0.0.1", 5000)
-    assert settings.container.memory == Size(percent=75.0)
+    assert settings.container.memory == "auto"
     assert settings.backend_store.file == Path("/var/lib/mlflowd/backend/mlflow.db")
     assert settings.artifact_store.directory == Path("/var/lib/mlflowd/artifacts")
 
@@ -107,14 +107,13 @@ def test_a_flag_is_true_or_false_alone(value: object) -> None:
         ("sqlite:////srv/mlflow.db", 'write "sqlite:////srv/mlflow/mlflow.db"'),
         ("sqlite:////proc/self/x.db", "not a directory of the store's own"),
         ("/srv/mlflow/mlflow.db", 'write "sqlite:////srv/mlflow/mlflow.db"'),
-        ("postgresql://db/mlflow", "this version, which keeps the backend store in SQLite"),
-        ("mysql+pymysql://db/mlflow", "this version, which keeps the backend store in SQLite"),
         ("file:///srv/mlruns", "file store"),
-        ("mlruns", "not the URI of an SQLite database"),
-        ("quantum://x", "not the URI of an SQLite database"),
+        ("mlruns", "not the URI of a database that MLflow knows"),
+        ("quantum://x", "not the URI of a database that MLflow knows"),
+        ("oracle://u@db/x", "not the URI of a database that MLflow knows"),
     ],
 )
-def test_a_backend_store_that_is_no_sqlite_file_is_refused_in_a_sentence(uri: str, said: str) -> None:
+def test_a_backend_store_that_cannot_be_is_refused_in_a_sentence(uri: str, said: str) -> None:
     assert said in refusal("backend_store", "uri", uri)
 
 
@@ -139,8 +138,8 @@ def test_an_artifact_store_is_a_directory(uri: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("s3://bucket/path", "this version, which keeps artifacts in a local directory"),
         ("mlflow-artifacts:/", "must be absolute"),
+        ("hdfs://nn/x", "not among the artifact stores that mlflowd serves"),
         ("hf://x", "not supported"),
         ("./artifacts", "must be absolute"),
         ("file://host/srv/x", "must be absolute"),
@@ -151,7 +150,7 @@ def test_an_artifact_store_is_a_directory(uri: str, path: str) -> None:
         ("/srv/a/../b", '".."'),
     ],
 )
-def test_an_artifact_store_that_is_no_directory_is_refused_in_a_sentence(uri: str, said: str) -> None:
+def test_an_artifact_store_that_cannot_be_is_refused_in_a_sentence(uri: str, said: str) -> None:
     assert said in refusal("artifact_store", "uri", uri)
 
 
@@ -178,13 +177,19 @@ def test_an_environment_entry_may_hold_several_lines() -> None:
     assert given("server", "environment", {"KEY": "-----BEGIN\nx\n"}) == {"KEY": "-----BEGIN\nx\n"}
 
 
-@pytest.mark.parametrize("argument", ["--host", "--port=1", "-p5001", "-w", "--backend-store-uri=x", "--uvicorn-opts"])
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("--host", "--port=1", "-p5001", "-w", "--backend-store-uri=x", "--uvicorn-opts", "--app-name=basic-auth"),
+        *("--allowed-hosts", "--cors-allowed-origins=*", "--no-serve-artifacts", "--default-artifact-root"),
+    ],
+)
 def test_an_argument_that_mlflowd_sets_is_refused(argument: str) -> None:
-    assert "is set by mlflowd itself" in refusal("server", "extra_arguments", ["--allowed-hosts", "x", argument])
+    assert "is set by mlflowd itself" in refusal("server", "extra_arguments", ["--static-prefix", "/x", argument])
 
 
 def test_other_arguments_pass_in_their_order() -> None:
-    arguments = ["--allowed-hosts", "mlflow.example,localhost:*", "--static-prefix", "/mlflow", "--app-name=basic-auth"]
+    arguments = ["--trace-archival-config", "/x", "--static-prefix", "/mlflow", "--x-frame-options=NONE"]
     assert given("server", "extra_arguments", arguments) == tuple(arguments)
 
 
