@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlflowd.host import redaction
 from mlflowd.host.paths import Identity, user_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    """What one test makes known as a secret is not masked in the next."""
+    yield
+    redaction.forget()
 
 
 @pytest.fixture

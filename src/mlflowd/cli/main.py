@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mlflowd import __version__
 from mlflowd.errors import ExitStatus, MlflowdError
+from mlflowd.host.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,7 @@ def _verb(words: Sequence[str]) -> str:
 
 
 def _tell(error: MlflowdError) -> int:
-    print(f"mlflowd: {error.message}", file=sys.stderr)
+    print(f"mlflowd: {redact(error.message)}", file=sys.stderr)
     if error.hint:
-        print(f"  hint: {error.hint}", file=sys.stderr)
+        print(f"  hint: {redact(error.hint)}", file=sys.stderr)
     return int(error.exit_status)

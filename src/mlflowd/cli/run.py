@@ -5,6 +5,8 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflowd import config
@@ -14,12 +16,14 @@ from mlflowd.events import Event
 from mlflowd.host import journal, memory, paths
 from mlflowd.host.lock import Lock
 from mlflowd.host.notify import Notifier
+from mlflowd.operations import plain_secrets
 from mlflowd.supervisor.daemon import Daemon
 from mlflowd.supervisor.inbox import Reload, Terminate
 from mlflowd.supervisor.place import Place
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from mlflowd.config import Settings
     from mlflowd.supervisor.inbox import Wake
@@ -35,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Supervise until SIGTERM; return the exit status that the unit file knows."""
     faulthandler.enable()  # systemd's watchdog sends SIGABRT: the journal then shows where each thread hung
     journal.configure("info")
+    threading.excepthook = _thread_ended  # the usual one writes past the journal's redaction
     try:
         return _supervise(args)
     except MlflowdError as error:
@@ -45,10 +50,25 @@ def run(args: argparse.Namespace) -> int:
         return int(ExitStatus.SOFTWARE)
 
 
-def _supervise(args: argparse.Namespace) -> int:
-    def load() -> Settings:
-        return config.load(args.config, os.environ).settings
+def _thread_ended(died: threading.ExceptHookArgs) -> None:
+    name = died.thread.name if died.thread else "?"
+    journal.report(
+        Event.INTERNAL_ERROR,
+        f"mlflowd has a defect: the thread {name} ended: {died.exc_value!r}",
+        exc_info=died.exc_value,
+    )
 
+
+def _load(path: Path | None) -> Settings:
+    """Return the settings, and tell of the secrets that stand in their file."""
+    loaded = config.load(path, os.environ)
+    for finding in plain_secrets.check(loaded):
+        journal.report(Event.PREFLIGHT_WARNING, finding.message, check=finding.check, remedy=finding.remedy)
+    return loaded.settings
+
+
+def _supervise(args: argparse.Namespace) -> int:
+    load = partial(_load, args.config)
     settings = load()
     journal.configure(settings.log.level)
     with Lock(paths.runtime_directory() / "lock"):

@@ -10,6 +10,8 @@ call blocks for long or raises: what cannot be written is counted, and the count
     journal.report(Event.INTERNAL_ERROR, "The cycle failed.", exc_info=error)
     journal.forward(line, Priority.WARNING, container_id=container.id)
 
+Secrets that this process knows are masked in every entry (redaction.py).
+
 `report` is the one way to tell people something: the event gives MESSAGE_ID, MLFLOWD_EVENT and the priority, each
 keyword becomes a field of its name in upper case; None leaves a field out, `exc_info` puts the traceback into
 TRACEBACK. `forward` writes a line of the server's under the identifier `mlflow`. `logger()` is structlog's own, for
@@ -26,7 +28,7 @@ import logging
 import os
 import select
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -34,6 +36,7 @@ import structlog
 
 from mlflowd.events import Event, Priority
 from mlflowd.host.journald import SOCKET, Journald
+from mlflowd.host.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -142,11 +145,18 @@ class _Outlet:
         former.close()
 
     def write(self, entry: Entry) -> None:
+        entry = _redacted(entry)
         if self._lost and self._sink.write(_loss(self._lost)):
             self._lost = 0
         self._lost += not self._sink.write(entry)
 
     debug = info = warning = error = critical = write
+
+
+def _redacted(entry: Entry) -> Entry:
+    """Return the entry without known secrets, whoever wrote it: the server's own lines come this way too."""
+    fields = {key: redact(value) if isinstance(value, str) else value for key, value in entry.fields.items()}
+    return replace(entry, message=redact(entry.message), fields=fields, traceback=redact(entry.traceback))
 
 
 def _loss(count: int) -> Entry:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it has no types
 
+from mlflowd.host.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -86,7 +88,7 @@ def _open() -> SystemdNotifier | None:
 
 def _status(text: str) -> str:
     """Return the assignment; a line end would begin another one."""
-    return f"STATUS={' '.join(text.split())}"
+    return f"STATUS={redact(' '.join(text.split()))}"
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +13,7 @@ from fakes import databases
 from fakes.engine import FakeEngine
 from mlflowd.cli import check, prepare
 from mlflowd.errors import ExitStatus, MlflowdError
-from mlflowd.model import Finding, Level, Mend, MendKind
+from mlflowd.model import Finding, Image, Level, Mend, MendKind
 from mlflowd.stores import fingerprint
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     fake = FakeEngine()
+    fake.add_image(Image("sha256:0", ("ghcr.io/mlflow/mlflow:v3.17.2",), {}))
+    packages = {"mlflow": "3.17.2", "psycopg2-binary": "2.9.13"}
+    known = {"revisions": ["1b5f0d9ad7c1", databases.REVISION], "heads": [databases.REVISION]}
+    fake.answer = json.dumps({"python": "3.13.5", "packages": packages, "purelib": "/usr/lib", **known})
     monkeypatch.setattr(fake, "close", lambda: None)  # each command makes its own connection
     monkeypatch.setattr(check, "DockerEngine", lambda *_: fake)
     return fake
@@ -97,6 +103,68 @@ def test_json_holds_every_finding(config: Path, ground: Path, capsys: pytest.Cap
     assert (told["schema"], told["exit_status"], told["fixed"]) == (1, 0, [])
     (warned,) = [each for each in told["findings"] if each["level"] == "warning"]
     assert warned["mend"]["kind"] == "mode"
+
+
+def test_an_image_that_is_not_here_is_told_and_is_no_failure(
+    engine: FakeEngine, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.images.clear()
+    assert run(config, "check") == ExitStatus.OK
+    assert "warning  image: The image ghcr.io/mlflow/mlflow:v3.17.2 is not here yet" in capsys.readouterr().out
+
+
+def test_an_engine_that_is_away_is_told_once(
+    engine: FakeEngine, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.unreachable = True
+    assert run(config, "check") == ExitStatus.FAILURE
+    assert "image:" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_database_of_an_older_schema_is_refused_with_the_command(
+    config: Path, ground: Path, who: Identity, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = databases.make(ground / "backend" / "mlflow.db")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '1b5f0d9ad7c1'")
+    assert run(config, "check") == ExitStatus.REFUSED
+    said = capsys.readouterr().out
+    assert "FAIL     database: schema: The database's schema is revision 1b5f0d9ad7c1" in said
+    command = f"docker run --rm --user {who.uid}:{who.gid} -e HOME=/tmp -v {ground}/backend:/mlflow/backend 0"
+    assert f"{command} mlflow db upgrade sqlite:////mlflow/backend/mlflow.db" in said
+
+
+def test_a_remote_database_is_tried_in_a_container_like_the_server_s(
+    engine: FakeEngine, config: Path, ground: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = ground / "password"
+    secret.touch(mode=0o600)
+    secret.write_text("geheimnis-4711")
+    text = config.read_text().replace(f"sqlite:///{ground}/backend/mlflow.db", "postgresql://mlflow@db1/models")
+    config.write_text(f'{text}backend_store.password = "file:{secret}"\n')
+    said = 'OperationalError: connection to server at "db1" failed: FATAL: password authentication failed for user "m"'
+    answer = {"kind": "error", "said": said, "step": "login", "seconds": 0.5}
+    engine.stores = json.dumps({"backend": answer})
+    assert run(config, "check") == ExitStatus.REFUSED
+    told = capsys.readouterr().out
+    assert "FAIL     backend store: login: The database at db1:5432 refuses the password of the user mlflow." in told
+    assert "geheimnis" not in told
+    (like,) = engine.liked
+    assert "geheimnis-4711" in dict(like.environment)["MLFLOW_BACKEND_STORE_URI"]
+    assert [mount.target for mount in like.mounts] == []
+
+
+def test_an_image_that_lacks_the_driver_is_told(
+    engine: FakeEngine, config: Path, ground: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = config.read_text().replace(f"sqlite:///{ground}/backend/mlflow.db", "mysql://mlflow@db1/models")
+    config.write_text(text)
+    assert run(config, "check") == ExitStatus.OK
+    assert "lacks PyMySQL[rsa], which the start installs" in capsys.readouterr().out
+    config.write_text(f"{text}image.build = false\n")
+    assert run(config, "check") == ExitStatus.REFUSED
+    assert engine.liked == []
 
 
 @pytest.mark.usefixtures("engine")

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from mlflowd.events import Event, Priority
-from mlflowd.host import journal
+from mlflowd.host import journal, redaction
 from mlflowd.host.journald import Journald, encode
 
 if TYPE_CHECKING:
@@ -213,6 +213,21 @@ def test_what_libraries_log_comes_along(journald: Receiver) -> None:
     first, second = journald.entries()
     assert (first["MESSAGE"], first["PRIORITY"], first["LOGGER"]) == ("retry 2", "4", "urllib3")
     assert "DeprecationWarning: old" in second["MESSAGE"]
+
+
+def test_no_entry_holds_a_secret_that_is_known_whoever_wrote_it(journald: Receiver) -> None:
+    redaction.hide(["hunter2-hunter2"])
+    journal.forward("OperationalError: postgresql://mlflow:other@db with hunter2-hunter2")
+    logging.getLogger("urllib3").warning("to %s", "hunter2-hunter2")
+    try:
+        int("hunter2-hunter2")
+    except ValueError as error:
+        journal.report(Event.KNOWN_CAUSE, "it said hunter2-hunter2", remedy="not hunter2-hunter2", exc_info=error)
+    found = journald.entries()
+    assert len(found) == 3
+    assert "hunter2" not in str(found)
+    assert found[0]["MESSAGE"] == "OperationalError: postgresql://mlflow:***@db with ***"
+    assert found[2]["REMEDY"] == "not ***"
 
 
 # --- a journald that does not take them -----------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlflowd.host import redaction
 from mlflowd.host.notify import Notifier
 
 if TYPE_CHECKING:
@@ -185,3 +186,9 @@ def test_the_watchdog_interval_is_half_of_what_systemd_allows(
         monkeypatch.setenv(name, value)
 
     assert Notifier().watchdog_interval == interval
+
+
+def test_the_status_holds_no_secret_that_is_known(systemd: Systemd, notifier: Notifier) -> None:
+    redaction.hide(["two words of hunter2"])
+    notifier.status("the database refuses\nmlflow with two words\n of hunter2")
+    assert systemd.datagram() == "STATUS=the database refuses mlflow with ***"
