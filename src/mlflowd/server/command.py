@@ -69,7 +69,7 @@ def container_spec(
 def _wired(settings: Settings, abilities: Abilities, machine: Machine, secrets: Secrets) -> Wiring:
     return (
         backend.wiring(settings, abilities, secrets)
-        | artifact_stores.wiring(settings, secrets)
+        | artifact_stores.wiring(settings, secrets, machine)
         | login.wiring(settings, secrets, machine)
         | names.wiring(settings)
     )

@@ -18,6 +18,8 @@ LOGIN = "/mlflow/login"
 """Where the directory of basic-auth's database is mounted."""
 PRIVATE = "/mlflow/private"
 """Where the private files are mounted, read-only."""
+THIS_MACHINE = "host.docker.internal"
+"""This machine's name inside the container."""
 
 
 @dataclass(frozen=True, slots=True)
