@@ -7,21 +7,17 @@ image: they are hashed into a label, and an image that carries the hash already 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import re
-import tarfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflowd
-from mlflowd.errors import ConfigurationError, MlflowdError, RefusedError
-from mlflowd.host.disk import space
-from mlflowd.model import LABEL_STANDS_FOR
-from mlflowd.operations import debian_base
+from mlflowd.errors import ConfigurationError, MlflowdError
+from mlflowd.model import LABEL_NAME, LABEL_STANDS_FOR
+from mlflowd.operations import debian_base, recipe, references, requirements, room
+from mlflowd.operations.derived import LABEL_PACKAGES, REPOSITORY
+from mlflowd.operations.derived_build import LABEL_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,21 +28,15 @@ if TYPE_CHECKING:
 
 LABEL_INPUTS = "io.mlflowd.inputs"
 """Hash of everything that the image was made from."""
-LABEL_PACKAGES = "io.mlflowd.packages"
-LABEL_VERSION = "io.mlflowd.version"
-"""The mlflowd that made it."""
 
 DEFAULT_PYTHON = "3.13"
 ROOM = 3_000_000_000
 """Bytes that a build needs for a while: the base, two copies of the environment, the archive."""
 
-_REPOSITORY = "mlflowd/mlflow"
 _FAST_SERVER = ("uvloop", "httptools")
 """uvicorn uses them where they are: without uvloop several workers lose 40 ms on each request (uvicorn #3149)."""
-_VERSION = re.compile(r"\d+(\.\d+)+([a-z]+\d+)?")
-_REQUIREMENT = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])?\s*([<>=!~]=?=?\s*[A-Za-z0-9.*+!_-]+\s*,?\s*)*"
-)
+_ALL_STORES = "[extras,azure,db,gateway,genai,auth]"
+"""MLflow's own extras in its images whose tag ends in "-full" (docker/README of MLflow)."""
 _PROOF = "import mlflow, uvloop, httptools, sys; print(mlflow.__version__, '%d.%d' % sys.version_info[:2])"
 _PROOF_LIMIT = 180.0
 _TURNS = (
@@ -71,17 +61,21 @@ class Wanted:
     base: str | None = None
     """Reference of an image with Python; None for one made from Debian packages."""
     python: str = DEFAULT_PYTHON
+    full: bool = False
+    """With the drivers of all stores, as MLflow's own images whose tag ends in "-full"."""
 
     @property
     def tag(self) -> str:
         """Return the image's name: the version, and a short hash of the extra packages where there are some."""
         extra = hashlib.sha256("\n".join(self.packages).encode()).hexdigest()[:8]
-        return f"{_REPOSITORY}:v{self.version}" + (f"-{extra}" if self.packages else "")
+        full = references.FULL if self.full else ""
+        return f"{REPOSITORY}:v{self.version}{full}" + (f"-{extra}" if self.packages else "")
 
     @property
     def requirements(self) -> tuple[str, ...]:
         """Return what pip installs."""
-        return (f"mlflow=={self.version}", *_FAST_SERVER, *self.packages)
+        mlflow = f"mlflow{_ALL_STORES if self.full else ''}=={self.version}"
+        return (mlflow, *_FAST_SERVER, *self.packages)
 
 
 def wanted(
@@ -91,10 +85,9 @@ def wanted(
 
     Raises ConfigurationError where the version is neither given nor in the tag, and for what is no package name.
     """
-    repository, _, tag = reference.rpartition(":")
-    tagged = tag.removeprefix("v") if repository and _VERSION.fullmatch(tag.removeprefix("v")) else None
-    version = (version or tagged or "").removeprefix("v")
-    if not _VERSION.fullmatch(version):
+    tagged = references.version_of(reference)
+    version = (version or tagged).removeprefix("v")
+    if not references.VERSION.fullmatch(version):
         raise ConfigurationError(
             f"Which version of MLflow to build cannot be told from {version or reference!r}.",
             "mlflowd image build --version 3.17.2",
@@ -102,23 +95,10 @@ def wanted(
     if base and python:
         raise ConfigurationError(f"The base {base} brings its own Python.", "leave out --python")
     if tagged and version != tagged:
+        repository, tag = references.split(reference)
         reference = f"{repository}:{tag.replace(tagged, version)}"
-    return Wanted(reference, version, _checked(packages), base, python or DEFAULT_PYTHON)
-
-
-def _checked(packages: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the requirements, each once, sorted.
-
-    URLs and options are refused: they may hold a password, and the list of packages is a label that anybody reads.
-    """
-    if bad := [one for one in packages if not _REQUIREMENT.fullmatch(one)]:
-        raise ConfigurationError(
-            f"{bad[0].split('://')[0]!r} is not a package name with an optional version."
-            if "://" not in bad[0]
-            else "A package is given as a URL; only names from the index are possible.",
-            'image.packages reads like ["psycopg2-binary", "boto3>=1.34"]',
-        )
-    return tuple(sorted(set(packages)))
+    packages = requirements.checked(packages)
+    return Wanted(reference, version, packages, base, python or DEFAULT_PYTHON, references.is_full(reference))
 
 
 def build(engine: Engine, what: Wanted, settings: IndexSettings, progress: Progress, *, force: bool = False) -> Image:
@@ -130,7 +110,7 @@ def build(engine: Engine, what: Wanted, settings: IndexSettings, progress: Progr
     if not force and base and (present := _same(engine, what, base)):
         progress(f"{what.tag} is there already, made from the same inputs")
         return present
-    _check_room(engine)
+    room.require(engine, "A build", ROOM, debian_base.temporary_directory())
     if base is None or (force and what.base is None):
         base = debian_base.debian_base(engine, debian_base.SUITES[what.python], progress, fresh=force)
     for sentence in settings.left_out:
@@ -165,13 +145,14 @@ def _same(engine: Engine, what: Wanted, base: Image) -> Image | None:
 
 def _inputs(what: Wanted, base: Image) -> str:
     """Return the hash of all that makes a difference: the request, the base's content, the recipe."""
-    parts = [what.stands_for, *what.requirements, base.id, *(_recipe(name) for name in _FILES)]
+    parts = [what.stands_for, *what.requirements, base.id, *(recipe.text(name) for name in _FILES)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _labels(what: Wanted, base: Image) -> Mapping[str, str]:
     return {
         LABEL_STANDS_FOR: what.stands_for,
+        LABEL_NAME: what.tag,
         LABEL_INPUTS: _inputs(what, base),
         LABEL_PACKAGES: " ".join(what.requirements),
         LABEL_VERSION: mlflowd.__version__,
@@ -185,34 +166,14 @@ def _labels(what: Wanted, base: Image) -> Mapping[str, str]:
 def _context(what: Wanted, settings: IndexSettings) -> bytes:
     """Return the tar archive for the engine: the Dockerfile and, in build/, what its first stage alone sees."""
     files = {
-        "Dockerfile": _recipe("Dockerfile").encode(),
-        "build/make-venv.sh": _recipe("make-venv.sh").encode(),
-        **{f"build/{name}": _recipe(name).encode() for name in _TURNS},
+        "Dockerfile": recipe.text("Dockerfile").encode(),
+        "build/make-venv.sh": recipe.text("make-venv.sh").encode(),
+        **{f"build/{name}": recipe.text(name).encode() for name in _TURNS},
         "build/requirements.txt": "".join(f"{one}\n" for one in what.requirements).encode(),
         "build/pip.conf": settings.pip_conf.encode(),
         "build/ca.pem": settings.ca_bundle,
     }
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return archive.getvalue()
-
-
-def _recipe(name: str) -> str:
-    return resources.files("mlflowd.operations").joinpath(name).read_text(encoding="utf-8")
-
-
-def _check_room(engine: Engine) -> None:
-    """Raise RefusedError where the engine's or the temporary directory's file system lacks room."""
-    for place in (engine.info().root, debian_base.temporary_directory()):
-        if place and (free := space(Path(place)).free) < ROOM:
-            raise RefusedError(
-                f"A build needs {ROOM / 1e9:.0f} GB for a while; {place} has {free / 1e9:.1f} GB left.",
-                "make room, for example with: sudo docker image prune",
-            )
+    return recipe.context(files)
 
 
 def _proven(engine: Engine, what: Wanted, image: Image) -> str:

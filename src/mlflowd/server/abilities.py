@@ -6,18 +6,41 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from mlflowd.errors import MlflowdError
 
-_SCRIPT = (
-    "import importlib.metadata as m,json,platform;"
-    "print(json.dumps({'python':platform.python_version(),"
-    "'packages':{str(d.metadata['Name']):d.version for d in m.distributions()}}))"
-)
+_SCRIPT = r"""
+import glob, importlib.metadata, importlib.util, json, os, platform, re, sysconfig
+
+def revisions():
+    found = importlib.util.find_spec("mlflow")
+    ids, below = [], set()
+    for place in found.submodule_search_locations or () if found else ():
+        for path in sorted(glob.glob(os.path.join(place, "store", "db_migrations", "versions", "*.py"))):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                told = re.findall(r"^(down_)?revision\b[^=\n]*=(.*)$", file.read(), re.M)
+            for down, value in told:
+                names = re.findall(r"[\"']([0-9A-Za-z_]+)[\"']", value)
+                below.update(names) if down else ids.extend(names)
+    return ids, [one for one in ids if one not in below]
+
+try:
+    ids, heads = revisions()
+except Exception:
+    ids, heads = [], []
+packages = {str(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
+print(json.dumps({"python": platform.python_version(), "packages": packages, "revisions": ids,
+                  "heads": heads, "purelib": sysconfig.get_path("purelib")}))
+"""
 
 QUESTION = ("python", "-c", _SCRIPT)
-"""The argv that makes an image tell its Python and its packages, as one line of JSON."""
+"""The argv that makes an image tell its Python, its packages and its schema revisions, as one line of JSON.
+
+The revisions are read from the text of MLflow's migrations (`revision = "…"`, `down_revision = "…"`, one of each in a
+file, as Alembic writes them); the head is the one that no other builds on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +56,12 @@ class Abilities:
     """Names of all installed packages, lower case, with hyphens."""
     uvicorn: str = ""
     """Version of uvicorn, "" where there is none (MLflow before 3.3)."""
+    purelib: str = ""
+    """Where the Python that has MLflow keeps its packages: /opt/mlflow/lib/python3.13/site-packages."""
+    revisions: tuple[str, ...] = ()
+    """All schema revisions that MLflow knows, () where they could not be read."""
+    head: str = ""
+    """The revision that it works with, "" where that could not be read."""
 
 
 def parse(answer: str, image: str) -> Abilities:
@@ -40,12 +69,13 @@ def parse(answer: str, image: str) -> Abilities:
 
     Raises MlflowdError where the image has no MLflow, or the answer is none.
     """
-    python, versions = _read(answer, image)
+    python, versions, more = _read(answer, image)
     if "mlflow" not in versions:
         raise MlflowdError(
             f"image {image} has no MLflow: its Python {python} knows no package of that name.",
             "set image.reference to an image of MLflow, or make one with 'mlflowd image build'.",
         )
+    heads = _texts(more.get("heads"))
     return Abilities(
         mlflow=versions["mlflow"],
         python=python,
@@ -53,15 +83,24 @@ def parse(answer: str, image: str) -> Abilities:
         httptools="httptools" in versions,
         packages=frozenset(versions),
         uvicorn=versions.get("uvicorn", ""),
+        purelib=str(more.get("purelib") or ""),
+        revisions=_texts(more.get("revisions")),
+        head=heads[0] if len(heads) == 1 else "",
     )
 
 
-def _read(answer: str, image: str) -> tuple[str, dict[str, str]]:
-    """Return the Python version and the packages' versions by normalised name."""
+def _normal(name: str) -> str:
+    """Return a package's name as `Abilities.packages` has it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _read(answer: str, image: str) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """Return the Python version, the packages' versions by normalised name, and all that was answered."""
     try:
         # Something in the image may print before the script does: the answer is the last line.
         fields = json.loads(answer.strip().rpartition("\n")[2])
-        return str(fields["python"]), {_normal(name): str(version) for name, version in fields["packages"].items()}
+        packages = {_normal(name): str(version) for name, version in fields["packages"].items()}
+        return str(fields["python"]), packages, fields
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MlflowdError(
             f"image {image} does not say what it can do: its Python printed {answer.strip()[-200:]!r}.",
@@ -69,5 +108,5 @@ def _read(answer: str, image: str) -> tuple[str, dict[str, str]]:
         ) from error
 
 
-def _normal(name: str) -> str:
-    return name.lower().replace("_", "-").replace(".", "-")
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()

@@ -8,8 +8,9 @@ import pytest
 
 from mlflowd.errors import ConfigurationError, MlflowdError, RefusedError
 from mlflowd.host.disk import Space
-from mlflowd.model import LABEL_STANDS_FOR, EngineInfo, Image
-from mlflowd.operations import image
+from mlflowd.model import LABEL_NAME, LABEL_STANDS_FOR, EngineInfo, Image
+from mlflowd.operations import room
+from mlflowd.operations.derived import LABEL_PACKAGES
 from mlflowd.operations.image import Wanted, build, wanted
 from mlflowd.operations.index_settings import IndexSettings
 
@@ -76,6 +77,18 @@ def test_a_given_version_stands_for_a_reference_without_one() -> None:
     assert plan(reference="registry:5000/mlflow", version="3.17.2").stands_for == "registry:5000/mlflow"
 
 
+def test_an_image_in_place_of_a_full_one_has_the_drivers_of_all_stores() -> None:
+    what = plan(reference=f"{REFERENCE}-full")
+    assert (what.version, what.stands_for, what.tag) == ("3.17.2", f"{REFERENCE}-full", "mlflowd/mlflow:v3.17.2-full")
+    assert what.requirements[0] == "mlflow[extras,azure,db,gateway,genai,auth]==3.17.2"
+    assert plan(reference=f"{REFERENCE}-full", version="3.10.1").stands_for == "ghcr.io/mlflow/mlflow:v3.10.1-full"
+
+
+def test_a_digest_does_not_hide_the_version() -> None:
+    pinned = f"{REFERENCE}@sha256:{'0' * 64}"
+    assert (plan(reference=pinned).version, plan(reference=pinned).stands_for) == ("3.17.2", pinned)
+
+
 @pytest.mark.parametrize("reference", ["ghcr.io/mlflow/mlflow:latest", "mlflow", "registry:5000/mlflow"])
 def test_a_version_that_nobody_named_is_asked_for(reference: str) -> None:
     with pytest.raises(ConfigurationError, match="version"):
@@ -136,7 +149,8 @@ def test_the_image_says_what_it_stands_for_and_what_is_in_it() -> None:
     build(shelf.engine(), plan(packages=("boto3",)), SETTINGS, ignore)
     labels = shelf.built[0]["labels"]
     assert labels[LABEL_STANDS_FOR] == REFERENCE
-    assert labels[image.LABEL_PACKAGES] == "mlflow==3.17.2 uvloop httptools boto3"
+    assert labels[LABEL_NAME] == plan(packages=("boto3",)).tag
+    assert labels[LABEL_PACKAGES] == "mlflow==3.17.2 uvloop httptools boto3"
     assert labels["org.opencontainers.image.version"] == "3.17.2"
     assert labels["org.opencontainers.image.base.name"] == "python:3.13"
 
@@ -168,7 +182,7 @@ def test_too_little_room_refuses_before_anything_is_made(monkeypatch: pytest.Mon
     def full(_: object) -> Space:
         return Space(device=1, free=2_100_000_000, total=9, inodes_free=9, inodes=9, read_only=False)
 
-    monkeypatch.setattr(image, "space", full)
+    monkeypatch.setattr(room, "space", full)
     shelf = Shelf("python:3.13")
     with pytest.raises(RefusedError, match=r"needs 3 GB for a while; / has 2\.1 GB left"):
         build(shelf.engine(), plan(), SETTINGS, ignore)
