@@ -1,7 +1,8 @@
 """`mlflowd check`: every preflight check, a line each, and under it the remedy.
 
-Effects: none by itself but the rollback of a hot journal of a stopped server's database; `--fix` carries out the
-safe repairs, `--accept-database` forgets which database was served last.
+Effects: none by itself but the rollback of a hot journal of a stopped server's database, and a small object that is
+written to a remote artifact store and deleted; `--fix` carries out the safe repairs, `--accept-database` forgets which
+database was served last.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from mlflowd.cli import candidate
 from mlflowd.config import load
 from mlflowd.config.masking import mask
 from mlflowd.engine.docker import DockerEngine
 from mlflowd.errors import EngineError, ExitStatus, MlflowdError
 from mlflowd.host import files, ports
 from mlflowd.host.paths import fingerprint_file, identity, state_directory
+from mlflowd.host.redaction import redact, redacted
 from mlflowd.model import ContainerStatus, Level
+from mlflowd.operations import plain_secrets
 from mlflowd.operations.preflight import preflight
 from mlflowd.stores import fingerprint
 
@@ -61,7 +65,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Check, print, return the exit status of the worst failure."""
-    settings = load(args.config, os.environ).settings
+    loaded = load(args.config, os.environ)
+    settings = loaded.settings
     state, who = state_directory(), identity()
     _require_rights(state, fix=args.fix)
     done = [_accept(settings, state)] if args.accept_database else []
@@ -74,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
             findings = look()
     finally:
         engine.close()
+    findings = [*plain_secrets.check(loaded), *findings]
     status = exit_status(findings)
     sys.stdout.write(document(findings, done, status) if args.json else text(findings, done))
     return status
@@ -106,19 +112,33 @@ def text(findings: Sequence[Finding], done: Sequence[str]) -> str:
     for finding in findings:
         lines.append(f"{_WORDS[finding.level]:8} {finding.check}: {finding.message}")
         lines += [f"{'':8}   remedy: {finding.remedy}"] if finding.remedy else []
-    return "\n".join(lines) + "\n"
+    return redact("\n".join(lines) + "\n")
 
 
 def document(findings: Sequence[Finding], done: Sequence[str], status: int) -> str:
     """Return the same as JSON."""
     told = {"schema": 1, "exit_status": status, "fixed": [*done], "findings": [asdict(each) for each in findings]}
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(redacted(told), indent=2) + "\n"
 
 
 def _looker(settings: Settings, engine: Engine, state: Path, who: Identity) -> Look:
     def look() -> list[Finding]:
         running = _running(settings, engine)
-        return preflight(settings, engine, state=state, who=who, running=running, make=False, limit=_LOOK_THROUGH)
+        would = candidate.find(settings, engine, state, who)
+        with candidate.trial(who) as trial:
+            found = preflight(
+                settings,
+                engine,
+                state=state,
+                who=who,
+                running=running,
+                make=False,
+                limit=_LOOK_THROUGH,
+                spec=would.spec,
+                able=would.able,
+                trial=trial,
+            )
+        return [*found, *would.findings]
 
     return look
 

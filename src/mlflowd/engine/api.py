@@ -4,13 +4,13 @@ Two things stand behind it: `docker.DockerEngine` (Docker, and Podman by its Doc
 tests/fakes/engine.py. tests/contract/ runs one suite against both.
 
 Every method may raise EngineUnreachableError (also for an answer that makes no sense), EnginePermissionError
-or EngineError; each method says what else. Calls are bounded by the engine's time limit, `stop`, `pull`, `build`
-and the streams aside: a stream has that limit up to its first byte. Any thread may call any method.
+or EngineError; each method says what else. Calls are bounded by the engine's time limit, `stop`, `pull`, `load`,
+`build` and the streams aside: a stream has that limit up to its first byte. Any thread may call any method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -66,6 +66,24 @@ class Engine(Protocol):
         """Return the newest local image that `mlflowd image build` made in place of `reference`."""
         ...
 
+    def made(self, label: str) -> tuple[Image, ...]:
+        """Return the local images that carry this label, with any value; their `user` is not told."""
+        ...
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image and its name; a missing one is fine.
+
+        Raises EngineError where a container uses it, another image is made from it, or it has several names.
+        """
+        ...
+
+    def load(self, archive: Iterable[bytes], progress: Progress) -> tuple[str, ...]:
+        """Load the images of an archive (a tar as of `docker save`, in pieces) and return their names or ids.
+
+        Raises EngineError with the engine's words; what the archive's iterator raises passes.
+        """
+        ...
+
     def pull(self, reference: str, progress: Progress) -> Image:
         """Fetch an image. Raises ImageMissingError with the registry's refusal in plain words."""
         ...
@@ -80,10 +98,12 @@ class Engine(Protocol):
         """Make an image from the tar archive of a root file system at this path."""
         ...
 
-    def ask(self, image_id: str, argv: Sequence[str], limit: float) -> str:
+    def ask(self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None) -> str:
         """Run `argv` in a throw-away container without network or mounts and return what it printed.
 
-        Raises EngineError where it fails or takes longer than `limit` seconds; the container is removed.
+        With `like` it has that container's environment, user, mounts, network, host names and /tmp, but no port;
+        private files must have been written. Raises EngineError where it fails or takes longer than `limit` seconds,
+        with its words but without the secrets of `like`; the container is removed.
         """
         ...
 

@@ -13,26 +13,28 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from docker.errors import APIError, NotFound
 
-from mlflowd.engine import answers, body, streams
+from mlflowd.engine import answers, body, podman, stock, streams
 from mlflowd.engine.client import Client, connect
 from mlflowd.engine.images import Images
 from mlflowd.engine.translate import translated
 from mlflowd.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mlflowd.engine.api import Progress
     from mlflowd.model import Container, ContainerSpec, EngineEvent, EngineInfo, Image
 
 _ACTIONS = ("create", "start", "die", "stop", "kill", "pause", "unpause", "oom", "destroy", "rename")
-"""The events that mean "look now"; an exec's are none of them."""
+"""The events that mean "look now"; an exec's are none of them. Podman goes by words of its own besides."""
 
 _CONFLICT = 409
+_ROOT = "0:0"
 _NETWORK_GONE = re.compile(r"network \S+ not found")
 _PREDEFINED = frozenset({"bridge", "default", "host", "none", "podman"})
 """Networks that every engine has."""
@@ -69,10 +71,12 @@ class DockerEngine:
     def create(self, spec: ContainerSpec) -> str:
         """Make the container and return its id; what a failed attempt made is removed again."""
         api = self._api()
-        arguments = body.of(spec, api)
+        if api.podman:
+            podman.require_sources(spec)
         made = self._make_network(spec.network)
         try:
             with translated(f"creating the container {spec.name}", self._socket):
+                arguments = body.of(spec, api, self._this_machine(spec)) | {"user": self._user(spec)}
                 return answers.created(api.create_container(**arguments))
         except EngineError:
             if made:
@@ -96,7 +100,14 @@ class DockerEngine:
     def stop(self, container_id: str, grace: float) -> None:
         """SIGTERM, then SIGKILL after `grace` seconds (rounded up: the API takes whole ones)."""
         with translated(f"stopping the container {container_id[:12]}", self._socket), suppress(NotFound):
-            self._api().stop(container_id, timeout=math.ceil(grace))
+            try:
+                self._api().stop(container_id, timeout=math.ceil(grace))
+            except APIError as error:
+                # Podman kills a paused container in vain, and says so: its processes are frozen.
+                if "is running or paused" not in str(error.explanation):
+                    raise
+                self._api().unpause(container_id)
+                self._api().stop(container_id, timeout=math.ceil(grace))
 
     def unpause(self, container_id: str) -> None:
         """Let a paused container run again."""
@@ -130,6 +141,18 @@ class DockerEngine:
         """See engine/images.py."""
         return self._images().stand_in(reference)
 
+    def made(self, label: str) -> tuple[Image, ...]:
+        """See engine/stock.py."""
+        return stock.made(self._api(), label)
+
+    def remove_image(self, image_id: str) -> None:
+        """See engine/stock.py."""
+        stock.remove(self._api(), image_id)
+
+    def load(self, archive: Iterable[bytes], progress: Progress) -> tuple[str, ...]:
+        """See engine/stock.py."""
+        return stock.load(self._api(), archive, progress)
+
     def pull(self, reference: str, progress: Progress) -> Image:
         """See engine/images.py."""
         return self._images().pull(reference, progress)
@@ -145,13 +168,22 @@ class DockerEngine:
         with translated(f"importing {tag}", self._socket):
             return self._images().import_root(archive, tag=tag, changes=changes)
 
-    def ask(self, image_id: str, argv: Sequence[str], limit: float) -> str:
-        """See engine/images.py."""
-        return self._images().ask(image_id, argv, limit)
+    def ask(self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None) -> str:
+        """See engine/images.py; a network that is missing is made for the while."""
+        if like is None:
+            return self._images().ask(image_id, argv, limit)
+        made = self._make_network(like.network)
+        try:
+            with translated(f"preparing a container like {like.name}", self._socket):
+                machine, user = self._this_machine(like), self._user(like)
+            return self._images().ask(image_id, argv, limit, replace(like, user=user), machine)
+        finally:
+            if made:
+                self._remove_network(like.network)
 
     def events(self, name: str) -> Iterator[EngineEvent]:
         """Subscribe now and yield events as they come; ends, without an exception, when the stream does."""
-        filters = {"type": ["container"], "container": [name], "event": _ACTIONS}
+        filters = {"type": ["container"], "container": [name], "event": (*_ACTIONS, *answers.PODMAN_ACTIONS)}
         # `since` closes the gap between the answer's first byte and the subscription behind it.
         query = {"filters": json.dumps(filters), "since": f"{time.time():.9f}"}
         return streams.events(self._stream("/events", query, "subscribing to events"), name)
@@ -162,7 +194,10 @@ class DockerEngine:
         query |= {"since": f"{since:.9f}"} if since > 0 else {}
         query |= {} if tail is None else {"tail": str(tail)}
         doing = f"reading the log of the container {container_id[:12]}"
-        return streams.log_lines(self._stream(f"/containers/{container_id}/logs", query, doing))
+        stream = self._stream(f"/containers/{container_id}/logs", query, doing)
+        if follow and self._api().podman:
+            podman.LogWatch(lambda: self.inspect(container_id), stream).start()
+        return streams.log_lines(stream)
 
     def close(self) -> None:
         """Give every connection back for good; streams end, later calls raise EngineError."""
@@ -206,10 +241,23 @@ class DockerEngine:
                 labels = {body.LABEL_NETWORK: name}
                 self._api().create_network(name, driver="bridge", labels=labels, check_duplicate=True)
             except APIError as error:
-                if error.status_code == _CONFLICT:
+                # Podman 4.3 has no status of its own for it: a 500.
+                if error.status_code == _CONFLICT or "network already exists" in str(error.explanation):
                     return False
                 raise
         return True
+
+    def _user(self, spec: ContainerSpec) -> str:
+        """Return the user inside: root of a rootless engine's container is that engine's own user outside.
+
+        Any other would be one of its subordinate ids, which the stores do not belong to.
+        """
+        return _ROOT if self._api().rootless() else spec.user
+
+    def _this_machine(self, spec: ContainerSpec) -> str:
+        """Return what stands for this machine's address in the container's /etc/hosts."""
+        api = self._api()
+        return podman.gateway(api, spec.network) if spec.host_names and api.podman else body.HOST_GATEWAY
 
     def _reconnect(self, container_id: str) -> None:
         """Make the network of a container again, and tell the container of the new one."""

@@ -22,10 +22,11 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import ReadTimeout, RequestException
 
+from mlflowd.engine import asked
 from mlflowd.engine.registry import Paced, PullProgress, refusal
 from mlflowd.engine.translate import translated
 from mlflowd.errors import EngineError, ImageMissingError
-from mlflowd.model import LABEL_STANDS_FOR, Image
+from mlflowd.model import LABEL_NAME, LABEL_STANDS_FOR, Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from requests import Response
 
     from mlflowd.engine.api import Progress
+    from mlflowd.model import ContainerSpec
 
 LABEL_BUILD = "io.mlflowd.build"
 """On the layers of a build's first stage (the build argument MLFLOWD_BUILD), so that they can be removed after it."""
@@ -69,10 +71,14 @@ class Images:
                 return None
 
     def stand_in(self, reference: str) -> Image | None:
-        """Return the newest local image that carries LABEL_STANDS_FOR with this reference."""
+        """Return the newest local image that carries LABEL_STANDS_FOR with this reference.
+
+        An image that somebody made from such a one has its labels, but not the name that LABEL_NAME tells.
+        """
         with translated(f"looking for an image in place of {reference}"):
             found = self._api.images(filters={"label": f"{LABEL_STANDS_FOR}={reference}"})
-            newest = max(found, key=lambda one: one.get("Created") or 0, default=None)
+            own = (one for one in found if _has_own_name(one))
+            newest = max(own, key=lambda one: one.get("Created") or 0, default=None)
         return self.image(newest["Id"]) if newest else None
 
     def pull(self, reference: str, progress: Progress) -> Image:
@@ -125,55 +131,48 @@ class Images:
 
     def import_root(self, archive: str, *, tag: str, changes: Sequence[str]) -> Image:
         """Make an image from the tar archive of a root file system at this path."""
-        repository, name = utils.parse_repository_tag(tag)
         with translated(f"importing {tag}"):
-            answer = self._api.import_image_from_file(archive, repository=repository, tag=name, changes=list(changes))
+            # Podman looks at the tag only as a part of the name.
+            answer = self._api.import_image_from_file(archive, repository=tag, changes=list(changes))
         for event in _events(answer):
             if "error" in event:
                 raise EngineError(f"The engine could not import {tag}: {_failure(event)}.")
         return self._made(tag)
 
-    def ask(self, image_id: str, argv: Sequence[str], limit: float) -> str:
-        """Run `argv` in a throw-away container without network or mounts and return what it printed (stdout).
+    def ask(
+        self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None, machine: str = ""
+    ) -> str:
+        """Run `argv` in a throw-away container and return what it printed (stdout).
 
+        Without network or mounts, or `like` the server's own (whose network must be there; `machine` as in body.of).
         Raises EngineError where it fails or takes longer than `limit` seconds, ImageMissingError where there is
         no such image; the container is removed.
         """
         name = f"mlflowd-ask-{secrets.token_hex(6)}"
         with translated(f"running {argv[0]} in the image {image_id}"):
+            with contextlib.suppress(APIError):
+                self._api.prune_containers({"label": [asked.LABEL], "until": asked.ABANDONED})
             try:
-                self._create_asked(name, image_id, argv)
+                if like is None:
+                    arguments = asked.bare(name, image_id, argv, self._api)
+                else:
+                    arguments = asked.alike(like, name, image_id, argv, self._api, machine)
+                self._create_asked(arguments)
                 self._api.start(name)
                 status = self._wait(name, limit)
                 if status != 0:
-                    said = self._said(name, stderr=True)[-2000:]
+                    said = asked.masked(self._said(name, stderr=True), like)[-2000:]
                     raise EngineError(f"{argv[0]} in the image {image_id} ended with status {status}: {said}")
                 return self._said(name, stderr=False)
             finally:
                 with contextlib.suppress(NotFound):
                     self._api.remove_container(name, force=True, v=True)
 
-    def _create_asked(self, name: str, image_id: str, argv: Sequence[str]) -> None:
-        host = self._api.create_host_config(
-            network_mode="none",
-            read_only=True,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            tmpfs={"/tmp": "size=256m,mode=1777"},  # noqa: S108 (the path inside the container)
-            mem_limit="1g",
-            pids_limit=256,
-        )
+    def _create_asked(self, arguments: dict[str, Any]) -> None:
         try:
-            self._api.create_container(
-                image_id,
-                name=name,
-                entrypoint=[argv[0]],
-                command=list(argv[1:]),
-                environment={"HOME": "/tmp"},  # noqa: S108 (the path inside the container)
-                host_config=host,
-            )
+            self._api.create_container(**arguments)
         except ImageNotFound as error:
-            raise ImageMissingError(f"There is no image {image_id} on this engine.") from error
+            raise ImageMissingError(f"There is no image {arguments['image']} on this engine.") from error
 
     def _wait(self, name: str, limit: float) -> int:
         try:
@@ -240,6 +239,12 @@ class Images:
         return image
 
 
+def _has_own_name(item: Mapping[str, Any]) -> bool:
+    """Whether an image of a list has the name that it was built with; the first ones of mlflowd do not tell it."""
+    told = (item.get("Labels") or {}).get(LABEL_NAME)
+    return not told or any(name.removeprefix("localhost/") == told for name in item.get("RepoTags") or ())
+
+
 def _image(answer: Mapping[str, Any]) -> Image:
     config = answer.get("Config") or {}
     return Image(
@@ -247,6 +252,7 @@ def _image(answer: Mapping[str, Any]) -> Image:
         references=tuple(answer.get("RepoTags") or ()),
         labels=dict(config.get("Labels") or {}),
         digests=tuple(answer.get("RepoDigests") or ()),
+        user=config.get("User") or "",
     )
 
 
@@ -256,8 +262,8 @@ def _follow_build(events: Iterable[Mapping[str, Any]], tag: str, progress: Progr
     say = Paced(progress, _HEARTBEAT)
     for event in events:
         for line in _lines(str(event.get("stream", ""))):
-            tail.append(line)
             if not line.startswith("Step "):
+                tail.append(line)
                 shown = shorten(line.removeprefix(_STEP), _WIDTH)
                 say(f"building {tag}: {shown}", at_once=line.startswith(_STEP))
         if "error" in event:

@@ -1,7 +1,7 @@
 """Every check before a start, each a small function that gives findings; `mlflowd check` prints the same.
 
 Effects: missing store directories are made where the configuration allows it, a hot journal of the database is
-rolled back, `settle` sets its journal mode. A warning never blocks.
+rolled back, `settle` sets its journal mode; those of operations/remote.py. A warning never blocks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from mlflowd.errors import EngineError, EnginePermissionError, ExitStatus
 from mlflowd.host import files, ports
 from mlflowd.host.paths import fingerprint_file
 from mlflowd.model import Finding, Level
+from mlflowd.operations import exposure, remote
 from mlflowd.stores import database, directories, places, sqlite, watch
 from mlflowd.stores.findings import failure, fine, permission, refused, warning
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from mlflowd.engine.api import Engine
     from mlflowd.host.disk import Space
     from mlflowd.host.paths import Identity
-    from mlflowd.model import Address, EngineInfo
+    from mlflowd.model import Address, ContainerSpec, EngineInfo
+    from mlflowd.server.abilities import Abilities
 
 OLDEST = {"docker": (20, 10), "podman": (4, 0)}
 """The oldest engines that are tested."""
@@ -43,11 +45,16 @@ def preflight(  # noqa: PLR0913 - facts of the machine, nearly all by name
     running: bool,
     make: bool = True,
     limit: int = LOOK_THROUGH,
+    spec: ContainerSpec | None = None,
+    able: Abilities | None = None,
+    trial: Path | None = None,
 ) -> list[Finding]:
     """Return the findings of every check, those of the stores first.
 
-    `running`: our server is up, so its database is not opened. `make`: missing directories are made at once.
-    `limit`: how many entries of each store are looked through.
+    `running`: our server is up, so its database is not opened for writing. `make`: missing directories are made at
+    once. `limit`: how many entries of each store are looked through. `spec`, `able`: the container that is to serve,
+    and what its image can do; with them the schema is judged, and with `trial` (as in remote.check) the remote stores
+    are tried, which takes seconds.
     """
     findings, info = _engine(engine)
     if info is not None:
@@ -55,7 +62,11 @@ def preflight(  # noqa: PLR0913 - facts of the machine, nearly all by name
     stores = [*_directories(settings, who, state, make=make, limit=limit)]
     if not any(finding.level is Level.FAILURE and finding.check.startswith("backend") for finding in stores):
         stores += database.check(settings, state, who, running=running)
-    return [*stores, *_room(settings, state, info.root if info else ""), *findings]
+    if spec and able:
+        stores += remote.schema_of_file(settings, who, able, spec)
+    if spec and able and trial and info is not None:
+        stores += remote.check(settings, engine, state, who, spec, able, trial)
+    return [*stores, *_room(settings, state, info.root if info else ""), *findings, *exposure.check(settings, able)]
 
 
 def guard(settings: Settings, *, state: Path, who: Identity) -> list[Finding]:
@@ -65,7 +76,7 @@ def guard(settings: Settings, *, state: Path, who: Identity) -> list[Finding]:
     """
     found = [
         finding
-        for at in places.directories(settings)
+        for at in places.directories(settings, state)
         for finding in directories.check(at, who, state, make=False)
         if finding.level is Level.FAILURE
     ]
@@ -90,7 +101,7 @@ def _directories(settings: Settings, who: Identity, state: Path, *, make: bool, 
     kept = fingerprint_file(state).parent
     ours = places.Directory("state directory", kept if files.exists(kept) else state, create=True)
     findings: list[Finding] = []
-    for at in (*places.directories(settings), ours):
+    for at in (*places.directories(settings, state), ours):
         found = directories.check(at, who, state, make=make)
         findings += found
         if at is not ours and not any(finding.level is Level.FAILURE for finding in found):

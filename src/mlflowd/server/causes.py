@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflowd.model import KnownCause
-from mlflowd.server import command
+from mlflowd.server import command, schema
 from mlflowd.server.rules import RULES, Rule
 from mlflowd.server.wiring import ARTIFACTS, BACKEND
 
@@ -49,7 +49,12 @@ _PACKAGES = {
 
 
 def recognise(
-    lines: Iterable[str], exit_code: int, oom_killed: bool, spec: ContainerSpec | None = None
+    lines: Iterable[str],
+    exit_code: int,
+    oom_killed: bool,
+    spec: ContainerSpec | None = None,
+    *,
+    served: bool = False,
 ) -> KnownCause | None:
     """Return the cause that the log lines of one run name, None where they name none.
 
@@ -59,15 +64,17 @@ def recognise(
     the real image and directories.
 
     What a server logged after it had served does not explain why it ended: an error in one request is no end. Then
-    only rules marked late are asked, and none where a signal ended it.
+    only rules marked late are asked, and none where a signal ended it. `served`: it is known to have served, though
+    these lines may begin later than that.
     """
     if oom_killed:
         return OUT_OF_MEMORY
     text = "\n".join(lines)
-    served = _last(_SERVED, text)
+    began = _last(_SERVED, text)
+    served = served or began is not None
     if served and exit_code > _SIGNALLED:
         return None
-    late = text[served.end() :] if served else text
+    late = text[began.end() :] if began else text
     for rule in RULES:
         if (not served or rule.late) and (found := re.search(rule.pattern, late)):
             return _cause(rule, found, spec)
@@ -100,6 +107,6 @@ def _places(spec: ContainerSpec | None) -> dict[str, str]:
         "backend": backend,
         "database": f"{backend}/{uri.rpartition('/')[2] or 'mlflow.db'}" if uri.startswith("sqlite:") else "DATABASE",
         "artifacts": mounted.get(ARTIFACTS, "/var/lib/mlflowd/artifacts"),
-        # A database server's URI holds a password, and this goes to the journal.
-        "uri": uri if uri.startswith("sqlite:") else "DATABASE_URI",
+        "back_up": schema.back_up(spec),
+        "upgrade": schema.upgrade(spec),
     }

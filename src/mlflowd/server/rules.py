@@ -32,10 +32,8 @@ RULES = (
         "schema-out-of-date",
         r"Detected out-of-date database schema \(found version (?P<found>\w+), but expected (?P<expected>\w+)\)",
         "the database's schema is revision {found}, and this MLflow works with {expected} only.",
-        "copy the database ('cp -a {backend} {backend}.before-upgrade'), migrate it ('docker run --rm --user {user}"
-        " -e HOME=/tmp -v {backend}:/mlflow/backend {image} mlflow db upgrade {uri}'), then 'systemctl reload"
-        " mlflowd'; if that cannot locate the revision, a newer MLflow wrote the database: set image.reference to that"
-        " release.",
+        "{back_up}, migrate it ('{upgrade}'), then 'systemctl reload mlflowd'; if that cannot locate the revision, a"
+        " newer MLflow wrote the database: set image.reference to that release.",
     ),
     Rule(
         "revision-unknown",
@@ -97,11 +95,32 @@ RULES = (
         "leave TMPDIR in [server.environment] of /etc/mlflowd.toml unset: the container's only one is /tmp.",
     ),
     Rule(
+        "database-not-admitted",
+        r"no pg_hba\.conf entry for host|is not allowed to connect to this (?:MySQL|MariaDB) server",
+        "the database server does not let the user of backend_store.uri in from this machine.",
+        "admit it there (PostgreSQL: pg_hba.conf), or correct the user in backend_store.uri" + _RELOAD,
+    ),
+    Rule(
+        "database-denied",
+        r"permission denied for (?:schema|table|database|sequence)|Access denied for user '[^']*'@'[^']*' to database",
+        "the database's user lacks rights that MLflow needs, or the database is not there.",
+        "give it the database, or the right to make tables ('mlflowd check' prints the statement), then 'systemctl"
+        " reload mlflowd'.",
+    ),
+    Rule(
+        "database-tls",
+        r"server does not support SSL, but SSL was required|SSL is required but the server doesn't support it"
+        r"|OperationalError.*(?:SSL error|certificate verify failed|insecure transport)",
+        "the server and its database do not agree on an encrypted connection.",
+        "correct the options behind backend_store.uri (sslmode and sslrootcert, or ssl_ca)" + _RELOAD,
+    ),
+    Rule(
         "password-refused",
         r"password authentication failed for user|Access denied for user|no password supplied"
         r"|FATAL:  role \"[^\"]*\" does not exist",
         "the database server refuses the user name or the password of the backend store's URI.",
-        "correct the credentials in backend_store.uri" + _RELOAD,
+        "correct the name in backend_store.uri, or the secret where backend_store.password says, then 'systemctl reload"
+        " mlflowd'.",
     ),
     Rule(
         "database-absent",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from mlflowd.errors import EngineError, ExitStatus, ImageMissingError, MlflowdError, PortTakenError, RefusedError
 from mlflowd.events import Event
-from mlflowd.host import journal, ports
+from mlflowd.host import journal, ports, secrets
 from mlflowd.model import Create, Level, Pull, Replace, Restart, Start, Stop, Unpause
-from mlflowd.operations import preflight
+from mlflowd.operations import preflight, remote
 
 if TYPE_CHECKING:
     from mlflowd.engine.api import Progress
@@ -34,6 +34,9 @@ class Effects:
         self._wish = wish
         self._state = place.state
         self._who = place.who
+        self._private = place.runtime / "private"
+        self._trial = place.runtime / "trial"
+        self._told: tuple[Finding, ...] = ()
 
     def apply(self, action: Action, progress: Progress) -> None:
         """Do it. Raises MlflowdError; RefusedError (or one with a permanent exit status) where a person is needed."""
@@ -41,19 +44,21 @@ class Effects:
             case Pull(image=image):
                 self._fetch(image, progress)
             case Create(spec=spec):
-                self._check(running=False)
+                self._check(spec, running=False, progress=progress)
                 self._make(spec)
             case Start(container_id=container_id):
                 self._guard()
+                self._restore(container_id)
                 self._start(container_id)
             case Unpause(container_id=container_id):
                 self._engine.unpause(container_id)
             case Restart(container_id=container_id, grace=grace):
                 self._engine.stop(container_id, grace)
                 self._guard()
+                self._restore(container_id)
                 self._start(container_id)
             case Replace(container_id=container_id, spec=spec, grace=grace):
-                self._replace(container_id, spec, grace)
+                self._replace(container_id, spec, grace, progress)
             case Stop(container_id=container_id, grace=grace):
                 self._engine.stop(container_id, grace)
 
@@ -71,21 +76,32 @@ class Effects:
         self._wish.fetch(tell)
         journal.report(Event.IMAGE_READY, f"the image {image} is there", image=image)
 
-    def _replace(self, container_id: str, spec: ContainerSpec, grace: float) -> None:
-        self._check(running=True)
+    def _replace(self, container_id: str, spec: ContainerSpec, grace: float, progress: Progress) -> None:
+        self._check(spec, running=True, progress=progress)
         self._engine.stop(container_id, grace)
-        self._check(running=False)
+        self._check(spec, running=False)
         self._engine.remove(container_id)
         self._make(spec)
 
     def _make(self, spec: ContainerSpec) -> None:
         preflight.settle(self._wish.settings, self._who)
+        secrets.write(self._private, spec.files, self._who)
         try:
             container_id = self._engine.create(spec)
         except ImageMissingError:
             self._wish.forget()
             raise
         self._start(container_id)
+
+    def _restore(self, container_id: str) -> None:
+        """Write the private files of a container that is there: a reboot empties /run.
+
+        One that another wish has made keeps what it has: after a refused reload the old server is the one to start.
+        """
+        settings = self._wish.settings
+        spec, container = self._wish.desired().spec, self._engine.inspect(settings.container.name)
+        if spec and container and container.id == container_id and container.spec_hash == spec.digest:
+            secrets.write(self._private, spec.files, self._who)
 
     def _start(self, container_id: str) -> None:
         try:
@@ -97,23 +113,36 @@ class Effects:
             hint = "stop it, or change server.listen in /etc/mlflowd.toml"
             raise PortTakenError(message, hint) from error
 
-    def _check(self, *, running: bool) -> None:
-        settings = self._wish.settings
-        self._judge(preflight.preflight(settings, self._engine, state=self._state, who=self._who, running=running))
+    def _check(self, spec: ContainerSpec, *, running: bool, progress: Progress | None = None) -> None:
+        """Look at all that the container needs; with `progress` its image tries the stores that are elsewhere."""
+        settings, chosen = self._wish.settings, self._wish.chosen
+        if progress and remote.any_remote(settings):
+            progress("trying the stores as the server will")
+        found = preflight.preflight(
+            settings,
+            self._engine,
+            state=self._state,
+            who=self._who,
+            running=running,
+            spec=spec,
+            able=chosen.able if chosen else None,
+            trial=self._trial if progress else None,
+        )
+        self._judge(found)
 
     def _guard(self) -> None:
         """Look at the store again, briefly: MLflow would make an empty database in the place of a missing one."""
         self._judge(preflight.guard(self._wish.settings, state=self._state, who=self._who))
 
     def _judge(self, findings: list[Finding]) -> None:
+        """Tell what the last checks did not say already: a mount that is waited for would fill the journal."""
         failures = [finding for finding in findings if finding.level is Level.FAILURE]
-        for finding in findings:
-            if finding.level is Level.WARNING:
-                journal.report(
-                    Event.PREFLIGHT_WARNING, finding.message, check=finding.check, remedy=finding.remedy or None
-                )
-        for finding in failures:
-            journal.report(Event.PREFLIGHT_FAILED, finding.message, check=finding.check, remedy=finding.remedy or None)
+        warnings = [finding for finding in findings if finding.level is Level.WARNING]
+        for finding in [*warnings, *failures]:
+            if finding not in self._told:
+                event = Event.PREFLIGHT_FAILED if finding in failures else Event.PREFLIGHT_WARNING
+                journal.report(event, finding.message, check=finding.check, remedy=finding.remedy or None)
+        self._told = (*warnings, *failures)
         if failures:
             raise _error(failures)
 

@@ -102,7 +102,7 @@ def test_the_schema_s_revisions_and_the_command_that_migrates_are_told() -> None
     assert "revision 1b5f0d9ad7c1" in cause.message
     assert "dc11669786a5" in cause.message
     assert (
-        "'docker run --rm --user 990:991 -e HOME=/tmp -v /srv/db:/mlflow/backend ghcr.io/mlflow/mlflow:v3.17.2"
+        "'docker run --rm --user 990:991 -e HOME=/tmp -v /srv/db:/mlflow/backend 0"
         " mlflow db upgrade sqlite:////mlflow/backend/mlflow.db'" in cause.remedy
     )
 
@@ -160,6 +160,13 @@ def test_a_signal_after_serving_needs_no_cause() -> None:
     started = ["Application startup complete.", "[Errno 98] error while attempting to bind"]
     assert causes.recognise(started, 137, False) is None
     assert causes.recognise(started, 0, False) is not None
+
+
+def test_an_outage_long_after_the_start_explains_no_end() -> None:
+    """The last 200 lines of a run may hold nothing but requests that failed."""
+    failing = ['FATAL:  password authentication failed for user "mlflow"'] * 3
+    assert causes.recognise(failing, 1, False, served=True) is None
+    assert causes.recognise(failing, 1, False) is not None
 
 
 def test_a_server_that_still_tries_is_recognised_before_it_gives_up() -> None:

@@ -1,0 +1,115 @@
+"""The checks of stores that are not on this machine: the candidate image itself is asked to try them.
+
+Effects: a throw-away container like the server's own, the private files that it needs in a directory of their own,
+and what server/inquiry_script.py does to the stores (it writes and deletes a small object).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mlflowd.errors import ImageMissingError, MlflowdError
+from mlflowd.host import secrets
+from mlflowd.server import inquiry, schema
+from mlflowd.server.wiring import ARTIFACTS, BACKEND, LOGIN, PRIVATE
+from mlflowd.stores import fingerprint, places, remote, remote_artifacts
+from mlflowd.stores.findings import refused, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mlflowd.config import Settings
+    from mlflowd.engine.api import Engine
+    from mlflowd.host.paths import Identity
+    from mlflowd.model import ContainerSpec, Finding, Mount
+    from mlflowd.server.abilities import Abilities
+    from mlflowd.server.inquiry import Answers
+    from mlflowd.stores.fingerprint import Fingerprint
+
+_LOCAL = frozenset({BACKEND, ARTIFACTS, LOGIN})
+"""Mounts that hold data of this machine, which the inquiry has no use for."""
+
+
+def any_remote(settings: Settings) -> bool:
+    """Whether one of the stores is not on this machine."""
+    return settings.backend_store.file is None or settings.artifact_store.directory is None
+
+
+def check(  # noqa: PLR0913, PLR0917 - the machine, and the candidate with what is known of it
+    settings: Settings, engine: Engine, state: Path, who: Identity, spec: ContainerSpec, able: Abilities, trial: Path
+) -> list[Finding]:
+    """Return what is to be said of the remote stores; nothing is asked where there is none.
+
+    `trial`: a directory that does not exist, where this process or `who` may make one, for the private files while
+    the container runs: those of the server that is running stay as they are.
+    """
+    if not any_remote(settings):
+        return []
+    try:
+        answers = _ask(engine, who, spec, trial)
+    except ImageMissingError:
+        return []  # told where it is fetched
+    except (MlflowdError, OSError) as error:
+        message = f"The remote stores could not be tried: {getattr(error, 'message', error)}"
+        return [warning("stores", message, getattr(error, "hint", "") or "journalctl -u docker -n 20")]
+    return _findings(settings, answers, _served(state), able, spec)
+
+
+def schema_of_file(settings: Settings, who: Identity, able: Abilities, spec: ContainerSpec) -> list[Finding]:
+    """Return the refusal of a SQLite database that this image's MLflow does not work with; [] where it does.
+
+    A database that cannot be read now (another process may have it locked) is the other checks' to judge.
+    """
+    path = places.database_path(settings)
+    if path is None or not able.head:
+        return []
+    try:
+        found = fingerprint.read(path, who)
+    except (MlflowdError, OSError):
+        return []
+    verdict = schema.judge(found.revision if found else "", able, spec)
+    return [] if verdict.fits else [refused("database: schema", verdict.sentence, verdict.remedy)]
+
+
+def _findings(
+    settings: Settings, answers: Answers, served: Fingerprint | None, able: Abilities, spec: ContainerSpec
+) -> list[Finding]:
+    found = []
+    if answers.backend:
+        found += remote.check(settings, answers.backend, served, able, spec)
+    if answers.artifacts:
+        found.append(remote_artifacts.check(settings, answers.artifacts))
+    return found
+
+
+def _served(state: Path) -> Fingerprint | None:
+    try:
+        return fingerprint.load(state)
+    except MlflowdError:
+        return None  # it is written anew; an unreadable record is no reason to refuse
+
+
+def _ask(engine: Engine, who: Identity, spec: ContainerSpec, trial: Path) -> Answers:
+    with _prepared(spec, who, trial) as like:
+        return inquiry.parse(engine.ask(spec.image_id, inquiry.question(), inquiry.LIMIT, like))
+
+
+@contextmanager
+def _prepared(spec: ContainerSpec, who: Identity, trial: Path) -> Iterator[ContainerSpec]:
+    """Write the private files for the while, and yield the spec with their mounts and without those of data."""
+    private = next((mount.source for mount in spec.mounts if mount.target == PRIVATE), "")
+    mounts = tuple(_moved(mount, private, str(trial)) for mount in spec.mounts if mount.target not in _LOCAL)
+    try:
+        secrets.write(trial, spec.files, who)
+        yield replace(spec, mounts=mounts)
+    finally:
+        secrets.write(trial, (), who)
+
+
+def _moved(mount: Mount, before: str, after: str) -> Mount:
+    """Return the mount with what lies in the one directory in the other."""
+    inside = before and (mount.source == before or mount.source.startswith(f"{before}/"))
+    return replace(mount, source=after + mount.source.removeprefix(before)) if inside else mount
