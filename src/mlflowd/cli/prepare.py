@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 from mlflowd.config import load
 from mlflowd.errors import ExitStatus, MlflowdError
 from mlflowd.host import ports
-from mlflowd.host.paths import identity
-from mlflowd.stores import directories, places
+from mlflowd.host.paths import identity, state_directory
+from mlflowd.stores import directories, mounts, places
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from mlflowd.config import Settings
+    from mlflowd.host.paths import Identity
 
 _FORWARDERS = ("docker-proxy", "rootlessport", "conmon")
 """What engines listen with for a container, which may be ours."""
@@ -35,17 +37,18 @@ def run(args: argparse.Namespace) -> int:
     """Prepare what can be prepared; 0 always."""
     try:
         settings = load(args.config, os.environ).settings
-        _make_directories(settings)
+        _make_directories(settings, identity(), state_directory())
         _name_holder(settings)
     except (MlflowdError, OSError):
         return ExitStatus.OK  # the daemon meets the same and reports it as an event
     return ExitStatus.OK
 
 
-def _make_directories(settings: Settings) -> None:
-    who = identity()
-    for at in places.directories(settings):
-        if (finding := directories.present(at, who, make=True)) is not None:
+def _make_directories(settings: Settings, who: Identity, state: Path) -> None:
+    for at in places.directories(settings, state_directory()):
+        # First of all, and within a time limit: nothing is made under a mount point, nor looked for on a dead mount.
+        finding = mounts.standing(at, state) or directories.present(at, who, make=True)
+        if finding is not None:
             _say(f"{finding.check}: {finding.message}")
 
 

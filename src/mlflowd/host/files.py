@@ -40,6 +40,10 @@ class MountPoint:
     read_only: bool
     root: str = "/"
     """The directory of the file system that is mounted there."""
+    device: str = ""
+    """major:minor of the file system."""
+    source: str = ""
+    """What is mounted, such as /dev/sda1 or nas:/export."""
 
     @property
     def private(self) -> bool:
@@ -78,11 +82,25 @@ def mount_of(path: Path, mountinfo: Path = MOUNTINFO) -> MountPoint:
     """Return the mount that `path` lies on, whether `path` exists or not."""
     real = os.path.realpath(path)
     found = MountPoint("/", "unknown", read_only=False)
-    for line in mountinfo.read_text().splitlines():
-        mount = _parse_mount(line)
-        if len(mount.path) >= len(found.path) and _inside(real, mount.path):
+    for mount in mounts(mountinfo):
+        if len(mount.path) >= len(found.path) and inside(real, mount.path):
             found = mount  # of two on the same place, the later one covers the earlier
     return found
+
+
+def mounts(mountinfo: Path = MOUNTINFO) -> list[MountPoint]:
+    """Return every mount that this process sees, in the order in which they cover each other."""
+    return [_parse_mount(line) for line in mountinfo.read_text().splitlines()]
+
+
+def inside(path: str, top: str) -> bool:
+    """Whether `path` is `top` or lies below it, going by their names alone."""
+    return path == top or path.startswith(top.rstrip("/") + "/")
+
+
+def unescape(text: str) -> str:
+    r"""Return a field of mountinfo or fstab with its octal escapes (\040 for a space) read; see getmntent(3)."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)
 
 
 def nearest(path: Path) -> Path:
@@ -138,7 +156,7 @@ def survey(top: Path, who: Identity, limit: int) -> Survey:
         left -= len(entries)
         for entry in entries:
             if entry.is_symlink():
-                links += [entry.path] * (not _inside(os.path.realpath(entry.path), root))
+                links += [entry.path] * (not inside(os.path.realpath(entry.path), root))
                 continue
             foreign += [entry.path] * (not _usable(entry, who))
             pending += [entry.path] * entry.is_dir(follow_symlinks=False)
@@ -259,12 +277,7 @@ def _entries(directory: str, limit: int) -> list[os.DirEntry[str]]:
 
 def _parse_mount(line: str) -> MountPoint:
     before, _, after = line.partition(" - ")
-    fields, (kind, _, *options) = before.split(), after.split()
+    fields, (kind, source, *options) = before.split(), after.split(" ")
     # ext4 with errors=remount-ro tells it, on newer kernels, by emergency_ro among the superblock's options alone
     read_only = {"ro", "emergency_ro"} & {*fields[5].split(","), *",".join(options).split(",")}
-    path = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-    return MountPoint(path, kind, bool(read_only), fields[3])
-
-
-def _inside(path: str, top: str) -> bool:
-    return path == top or path.startswith(top.rstrip("/") + "/")
+    return MountPoint(unescape(fields[4]), kind, bool(read_only), unescape(fields[3]), fields[2], unescape(source))

@@ -24,6 +24,7 @@ from mlflowd.host.files import (
     survey,
 )
 from mlflowd.model import Finding, Level, Mend, MendKind
+from mlflowd.stores import mounts
 from mlflowd.stores.findings import chown, fine, misplaced, permission, refused, warning
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 
 def check(at: Directory, who: Identity, state: Path, *, make: bool) -> list[Finding]:
     """Return what is to be said of a directory, up to the first failure; `make` a missing one where that is allowed."""
-    found: list[Finding] = []
+    # Before all others: nothing is written, or even looked for, under a mount point that waits for its file system.
+    if (standing := mounts.standing(at, state)) is not None and standing.level is Level.FAILURE:
+        return [standing]
+    found = [standing] if standing else []
     for look in (_mount, partial(_reachable, state=state), _place, partial(present, make=make), _access):
         if (finding := look(at, who)) is not None:
             found.append(finding)
@@ -70,8 +74,18 @@ def present(at: Directory, who: Identity, *, make: bool) -> Finding | None:
     try:
         make_directory(path, who)
     except (OSError, MlflowdError) as error:
-        return permission(name, f"{path} does not exist and cannot be made: {error}.", by_hand, mend)
+        return _not_made(at, name, error, by_hand, mend)
     return fine(name, f"made {path}")
+
+
+def _not_made(at: Directory, name: str, error: Exception, by_hand: str, mend: Mend) -> Finding:
+    message = f"{at.path} does not exist and cannot be made: {error}."
+    mount = mount_of(at.path)
+    if not mount.kind.startswith("nfs"):
+        return permission(name, message, by_hand, mend)
+    message = f"{message} The NFS server {mount.source} probably maps root to nobody (root_squash)."
+    return permission(name, message, f"on that server: {by_hand} (with the numbers of the user and group here), "
+                                     "or export it with no_root_squash")  # fmt: skip
 
 
 def _reachable(at: Directory, who: Identity, *, state: Path) -> Finding | None:

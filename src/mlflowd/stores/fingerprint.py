@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlflowd.errors import MlflowdError
@@ -22,6 +22,8 @@ from mlflowd.stores import sqlite
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from mlflowd.config.uris import DatabaseUri
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,19 @@ def record(path: Path, state: Path, who: Identity) -> Fingerprint | None:
     found = read(path, who)
     if found is None or not found.tables:
         return None
+    keep(found, state, who)
+    return found
+
+
+def remote(database: DatabaseUri, oldest: str) -> Fingerprint:
+    """Return the fingerprint of a server's database, by its URI without secrets and its oldest experiment."""
+    return Fingerprint(Place(replace(database, driver="", password="", query="").written(), 0, 0), "", oldest, 1)
+
+
+def keep(found: Fingerprint, state: Path, who: Identity) -> None:
+    """Remember this database. Raises OSError and MlflowdError."""
     text = json.dumps(asdict(found), indent=2) + "\n"
     run_as(who, lambda: write_atomically(fingerprint_file(state), text))
-    return found
 
 
 def forget(state: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlflowd.server import login
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,8 +35,11 @@ def database_path(settings: Settings) -> Path | None:
     return settings.backend_store.file
 
 
-def directories(settings: Settings) -> tuple[Directory, ...]:
-    """Return the stores' directories on this machine, which the container mounts."""
+def directories(settings: Settings, state: Path | None = None) -> tuple[Directory, ...]:
+    """Return the stores' directories on this machine, which the container mounts.
+
+    `state`: the state directory; with it, the directory of the login's users is among them.
+    """
     backend, artifacts = settings.backend_store, settings.artifact_store
     found = []
     if backend.file:
@@ -42,4 +47,6 @@ def directories(settings: Settings) -> tuple[Directory, ...]:
     if artifacts.directory:
         create = artifacts.create and not artifacts.mounted
         found.append(Directory("artifact store", artifacts.directory, create, "artifact_store", artifacts.mounted))
+    if settings.login.enabled and state is not None:
+        found.append(Directory("login", state / login.DIRECTORY, create=True))
     return tuple(found)

@@ -1,7 +1,7 @@
 """The stores while the server serves: is the database file in place, may we write, is there room.
 
-Effects: stat(2), access(2), statvfs(3) and a read of /proc/self/mountinfo, some 0.2 ms together; the database is
-not opened. A message holds no figure that changes at each look, so that only a change of state is news.
+Effects: stat(2), access(2), statvfs(3), reads of /proc/self/mountinfo and /etc/fstab, some 2 ms together; the database
+is not opened. A message holds no figure that changes at each look, so that only a change of state is news.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from mlflowd.host import disk
 from mlflowd.host.files import mount_of, obstacle
+from mlflowd.host.mounts import ailment
 from mlflowd.model import Layer, Trouble
+from mlflowd.stores import mounts
 from mlflowd.stores.fingerprint import Place, place
 from mlflowd.stores.places import database_path, directories
 from mlflowd.stores.sqlite import header
@@ -33,8 +35,9 @@ def stores(settings: Settings, served: Place | None, who: Identity) -> tuple[Tro
     `served` is the database file when serving began (fingerprint.place); None leaves that comparison out.
     """
     database = database_path(settings)
-    in_place = _in_place(database, served) if database else None
-    usable = [_usable(at, who) for at in dict.fromkeys(at.path for at in directories(settings))]
+    away = {at.path: mounts.trouble(at) for at in directories(settings)}
+    in_place = _in_place(database, served) if database and not away[database.parent] else None
+    usable = [trouble or _usable(path, who) for path, trouble in away.items()]
     return tuple(trouble for trouble in (in_place, *usable) if trouble is not None)
 
 
@@ -52,6 +55,8 @@ def spaces(settings: Settings, state: Path, engine_root: str = "") -> Mapping[st
     paths = [state, *(at.path for at in directories(settings)), *([Path(engine_root)] if engine_root else [])]
     found: dict[int, tuple[list[str], Space]] = {}
     for path in dict.fromkeys(paths):
+        if ailment(path):
+            continue  # told by `stores`; a look at its room would hang as well
         try:
             space = disk.space(path)
         except OSError:

@@ -185,7 +185,8 @@ class Daemon:
         else:
             event = Event.IMAGE_FAILED if isinstance(action, Pull) else Event.RETRY_LATER
             journal.report(event, error.message, remedy=error.hint or None, **self._attempt())
-        self._history = history.failed(self._history, time.monotonic())
+        why = error.message if isinstance(error, MlflowdError) else ""
+        self._history = history.failed(self._history, time.monotonic(), why)
 
     def _attempt(self) -> dict[str, Any]:
         """Return the fields of a failed attempt: which one it was, and how long the next one waits."""

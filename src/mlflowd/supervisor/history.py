@@ -35,9 +35,9 @@ def learn(history: History, observed: Observed, timing: Timing, now: float) -> H
     return _hindered(replace(history, misses=history.misses + 1), container, observed.cause)
 
 
-def failed(history: History, now: float) -> History:
+def failed(history: History, now: float, why: str = "") -> History:
     """Return the history with one more failure (of an effect, or of a server)."""
-    return replace(history, failures=history.failures + 1, failed_at=now, serving_since=None)
+    return replace(history, failures=history.failures + 1, failed_at=now, serving_since=None, why=why)
 
 
 def begun(history: History) -> History:

@@ -86,7 +86,8 @@ def _ending(before: Scene | None, after: Scene) -> Iterator[Told]:
     then, now = before.observed.container, after.observed.container
     if now is None and then is not None and then.ours and before.history.run is not None:
         yield Told(Event.SERVER_REMOVED, "somebody removed the server's container", {"container_id": then.id})
-    if now is not None and after.history.ended_run != before.history.ended_run and after.history.failures:
+    counted = after.history.failures > before.history.failures  # an end that was asked for is none
+    if now is not None and after.history.ended_run != before.history.ended_run and counted:
         yield from _ended(now, after.observed)
 
 
@@ -155,7 +156,8 @@ def _waiting(before: Scene | None, after: Scene) -> Event | None:
         return _answering(before, after)
     if phase is Phase.SERVING:
         return Event.DEGRADED  # it missed a probe
-    return Event.RETRY_LATER if after.history.failures > 1 and phase is not Phase.STARTING else None
+    told = after.history.why  # by the daemon, when the effect failed
+    return Event.RETRY_LATER if after.history.failures > 1 and phase is not Phase.STARTING and not told else None
 
 
 def _answering(before: Scene | None, after: Scene) -> Event | None:

@@ -96,4 +96,5 @@ class Observer:
             lines = [loglines.plain(loglines.split(line)[1]) for line in raw]
         except EngineError:
             lines = []
-        return causes.recognise(lines, container.exit_code, container.oom_killed, desired.spec)
+        served = container.run == self._served
+        return causes.recognise(lines, container.exit_code, container.oom_killed, desired.spec, served=served)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflowd.host import secrets
-from mlflowd.supervisor import checks
+from mlflowd.server import artifact_stores, login
+from mlflowd.supervisor import checks, serving_image
+from mlflowd.supervisor.artifact_store import ArtifactStore
+from mlflowd.supervisor.doorkeeper import Doorkeeper
 from mlflowd.supervisor.effects import Effects
 from mlflowd.supervisor.watch import Watch
 from mlflowd.supervisor.wish import Wish
@@ -25,11 +28,17 @@ class Outfit:
 
     def __init__(self, settings: Settings, place: Place, inbox: Inbox) -> None:
         self.settings = settings
-        self.wish = Wish(settings, secrets.read(settings), place)
+        read = secrets.read(settings, place.state, place.who)
+        login.check(settings, read)
+        artifact_stores.check(settings, read)
+        self.wish = Wish(settings, read, place)
         self.effects = Effects(self.wish, place)
+        door = Doorkeeper(settings, place, read)
         self._watches = (
-            Watch("watch-server", checks.of_server(settings, place), inbox),
+            Watch("watch-server", checks.of_server(settings, place, door), inbox),
+            Watch("watch-artifacts", (ArtifactStore(settings, place, door).check(),), inbox),
             Watch("watch-files", checks.of_files(settings, place), inbox),
+            Watch("watch-images", (serving_image.check(self.wish, place),), inbox),
         )
 
     def begin(self) -> None:

@@ -145,7 +145,7 @@ def _serving(look: _Look, container: Container) -> Action:
         return Wait(Phase.DEGRADED, reason, interval)
     if not troubles:
         return Wait(Phase.SERVING, "the server answers", interval)
-    reason = "; ".join(trouble.message for trouble in troubles)
+    reason = "; ".join(dict.fromkeys(trouble.message for trouble in troubles))
     if any(trouble.restart_cures for trouble in troubles):
         return Restart(Phase.DEGRADED, f"{reason}; it is restarted", container.id, look.desired.stop_grace)
     return Wait(Phase.DEGRADED if any(trouble.critical for trouble in troubles) else Phase.SERVING, reason, interval)
@@ -195,7 +195,8 @@ def _backing_off(look: _Look) -> Action | None:
     remaining = backoff(history, look.timing) - (look.now - history.failed_at)
     if not history.failures or remaining <= 0:
         return None
-    return Wait(look.phase, f"{history.failures} failures in a row; the next try waits for the backoff", remaining)
+    reason = f"{history.failures} failures in a row; the next try waits for the backoff"
+    return Wait(look.phase, f"{history.why} ({reason})" if history.why else reason, remaining)
 
 
 def _engine_busy(look: _Look) -> Action | None:

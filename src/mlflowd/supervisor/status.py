@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflowd import __version__
 from mlflowd.host import files
+from mlflowd.host.redaction import redacted
 from mlflowd.model import Phase
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class StatusFile:
             self._phase, self._since = scene.action.phase, now()
         document = self._document(scene, reason, served)
         if document != self._written:
-            files.write_atomically(self._path, json.dumps(document, indent=1) + "\n", mode=0o644)
+            files.write_atomically(self._path, json.dumps(redacted(document), indent=1) + "\n", mode=0o644)
             self._written = document
 
     def _document(self, scene: Scene, reason: str, served: Served) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Check:
     look: Callable[[], Findings]
     while_serving: bool = False
     """Whether it makes sense only while the server answers."""
+    again: float | None = None
+    """Seconds to the next look after one that found trouble, so that its end is noticed soon; None: the interval."""
     rest: Callable[[], None] = lambda: None
     """Called while the server does not answer: what was remembered of the last run is to be forgotten."""
 
@@ -82,8 +84,10 @@ class Watch(threading.Thread):
             self._note(check, ())
             self._due[check.name] = time.monotonic() + check.interval
         elif self._due[check.name] <= time.monotonic():
-            self._note(check, self._look(check))
-            self._due[check.name] = time.monotonic() + check.interval
+            found = self._look(check)
+            self._note(check, found)
+            wait = check.interval if check.again is None or not found else check.again
+            self._due[check.name] = time.monotonic() + wait
 
     def _look(self, check: Check) -> Findings:
         try:

@@ -41,7 +41,16 @@ def test_mount_of_a_path(tmp_path: Path, path: str, expected: MountPoint, *, net
     table = tmp_path / "mountinfo"
     table.write_text(MOUNTS)
     found = files.mount_of(tmp_path.__class__(path), table)
-    assert (found, found.network) == (expected, network)
+    assert (found.path, found.kind, found.read_only) == (expected.path, expected.kind, expected.read_only)
+    assert found.network == network
+
+
+def test_source_and_device_of_a_mount_are_read_even_where_the_source_is_empty(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(MOUNTS + "35 27 0:50 /a\\040b /mnt/e ro - tmpfs  ro\n")
+    mounts = files.mounts(table)
+    assert [(mount.device, mount.source) for mount in mounts][1] == ("0:40", "nas:/export")
+    assert mounts[-1] == MountPoint("/mnt/e", "tmpfs", read_only=True, root="/a b", device="0:50", source="")
 
 
 def test_mount_of_this_machine_is_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes import databases
+from mlflowd.config import uris
 from mlflowd.errors import MlflowdError
 from mlflowd.host.paths import fingerprint_file
 from mlflowd.stores import fingerprint
@@ -83,3 +84,14 @@ def test_what_is_forgotten_is_gone(tmp_path: Path, who: Identity) -> None:
     fingerprint.record(databases.make(tmp_path / "mlflow.db"), tmp_path, who)
     fingerprint.forget(tmp_path)
     assert fingerprint.load(tmp_path) is None
+
+
+def test_server_database_is_known_by_its_uri_without_secrets(tmp_path: Path, who: Identity) -> None:
+    uri = "postgresql+psycopg2://mlflow:hunter22@db1:5433/tracking?sslpassword=hunter33&sslmode=require"
+    found = fingerprint.remote(uris.database(uri), "0@1763660000123")
+    assert found.place == fingerprint.Place("postgresql://mlflow@db1:5433/tracking", 0, 0)
+    assert (found.database, found.tables) == ("0@1763660000123", 1)
+    (tmp_path / "state").mkdir()
+    fingerprint.keep(found, tmp_path, who)
+    assert fingerprint.load(tmp_path) == found
+    assert "hunter" not in fingerprint_file(tmp_path).read_text()

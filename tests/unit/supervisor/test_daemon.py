@@ -324,6 +324,50 @@ def test_a_missing_image_is_pulled(world: World) -> None:
     assert "pull" in world.engine.calls
 
 
+def test_a_tag_that_moved_is_refused_within_two_seconds(world: World) -> None:
+    world.begin()
+    world.serving()
+    kept = world.daemon._outfit.wish.kept  # noqa: SLF001 - what the daemon has written down
+    world.until(lambda: kept.read().pins, "it should remember which image serves")
+    world.engine.images.clear()
+    world.engine.registry[REFERENCE] = Image("sha256:2", (REFERENCE,), {})
+    world.engine.destroy("mlflowd")
+    moved = time.monotonic()
+    world.until(lambda: world.status()["phase"] == "blocked", "it should refuse the other image")
+    assert time.monotonic() - moved < 2
+    assert f"{REFERENCE} has moved" in world.status()["reason"]
+    assert world.engine.inspect("mlflowd") is None
+    kept.pin(REFERENCE, "sha256:2")
+    world.daemon.inbox.put(Reload())
+    world.serving()
+
+
+def test_packages_are_added_while_the_old_server_goes_on(world: World) -> None:
+    world.begin()
+    world.serving()
+    first = world.container().id
+    built = threading.Event()
+
+    def build(context: bytes, *, tag: str, labels: dict[str, str], **_: object) -> Image:
+        del context
+        assert built.wait(PATIENCE)
+        world.engine.answer = ANSWER.replace('"mlflow"', '"PyMySQL": "1", "mlflow"')
+        return world.engine.add_image(Image("sha256:derived", (tag,), labels))
+
+    world.engine.build = build  # type: ignore[method-assign, assignment]
+    world.file.write_text(world.file.read_text() + '[image]\npackages = ["PyMySQL"]\n')
+    world.daemon.inbox.put(Reload())
+    world.until(lambda: "adding PyMySQL" in world.daemon._work.progress, "it should build")  # noqa: SLF001
+    assert world.container().id == first
+    assert world.container().status is ContainerStatus.RUNNING
+    built.set()
+    world.until(
+        lambda: (one := world.engine.inspect("mlflowd")) and one.image_id == "sha256:derived",
+        "it should move to the derived image",
+    )
+    world.serving()
+
+
 def test_an_image_that_was_built_here_is_used_in_place_of_the_pulled_one(world: World) -> None:
     world.begin()
     world.serving()

@@ -143,6 +143,14 @@ def test_the_second_failure_waits() -> None:
     assert isinstance(decide(ended, desired(), history, 52), Start)
 
 
+def test_a_wait_for_the_backoff_says_what_failed() -> None:
+    history = failed(failed(History(), 10), 20, "nothing is mounted on /mnt/x")
+    action = decide(observed(container=None, serving=False), desired(), history, 20)
+    assert isinstance(action, Wait)
+    assert action.reason == ("nothing is mounted on /mnt/x (2 failures in a row; the next try waits for the backoff)")
+    assert failed(history, 30).why == ""
+
+
 def test_a_stable_server_clears_the_backoff() -> None:
     history = replace(SERVED, failures=4, serving_since=100)
     assert learn(history, observed(), TIMING, 219).failures == 4
