@@ -6,8 +6,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 export MLFLOWD_TEST_CACHE=${MLFLOWD_TEST_CACHE:-/var/cache/mlflowd-tests}
 readonly PACKAGES=(python3 python3-venv git shellcheck docker.io iptables iproute2 busybox-static
-    systemd-container debootstrap debian-archive-keyring)
-readonly ENGINE_RUN=/run/mlflowd-test-engine
+    systemd-container debootstrap debian-archive-keyring openssl openssh-client netavark catatonit)
+# Servers that the tests run by themselves, each with the unit that its package would start now and with the machine.
+readonly -A SERVERS=([postgresql]=postgresql [mariadb-server]=mariadb [openssh-server]=ssh [podman]=podman.socket)
+readonly ENGINE_RUN=/run/mlflowd-test-engine PODMAN_RUN=/run/mlflowd-test-podman
 readonly SCRIPTS=(install.sh test.sh .ci/run requirements/renew.sh)
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
@@ -26,6 +28,7 @@ everything() {
     ensure_packages
     checks
     ensure_engine
+    ensure_podman
     ensure_image
     stage "unit, contract and end-to-end tests; the first run makes root file systems and an image (minutes)"
     export MLFLOWD_TEST_REQUIRE_ENGINE=1 MLFLOWD_TEST_REQUIRE_GUEST=1
@@ -71,16 +74,37 @@ run_pytest() {
 # --- what the tests need --------------------------------------------------------------------------
 
 ensure_packages() {
-    local missing=() package
-    for package in "${PACKAGES[@]}"; do
-        [[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == *' installed' ]] || missing+=("$package")
-    done
-    ((${#missing[@]})) || return 0
-    stage "installing ${missing[*]}"
+    local missing=() servers=() package
+    for package in "${PACKAGES[@]}"; do installed "$package" || missing+=("$package"); done
+    for package in "${!SERVERS[@]}"; do installed "$package" || servers+=("$package"); done
+    ((${#missing[@]} + ${#servers[@]})) || return 0
+    stage "installing ${missing[*]} ${servers[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get -o DPkg::Lock::Timeout=300 update -qq
-    apt-get -o DPkg::Lock::Timeout=300 install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+    ((!${#missing[@]})) || install_packages "${missing[@]}"
+    ((!${#servers[@]})) || install_servers "${servers[@]}"
 }
+
+installed() { # installed PACKAGE
+    [[ $(dpkg-query -W -f '${Status}' "$1" 2>/dev/null) == *' installed' ]]
+}
+
+install_packages() {
+    apt-get -o DPkg::Lock::Timeout=300 install -qq -y --no-install-recommends "$@" >/dev/null
+}
+
+install_servers() ( # their packages, so that nothing of them runs: the tests start processes of their own
+    local policy=/usr/sbin/policy-rc.d package # Debian asks it before it starts a service; 101: not allowed
+    if [[ ! -e $policy ]]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    install_packages "$@"
+    for package in "$@"; do
+        systemctl disable --quiet "${SERVERS[$package]}" 2>/dev/null || true # no systemd, or no such unit
+    done
+)
 
 ensure_environment() { # .venv: the locked packages, and mlflowd from this checkout in place
     local python=/usr/bin/python3 wanted
@@ -102,10 +126,37 @@ ensure_engine() { # the machine's engine, or one of our own for the time of the 
     export MLFLOWD_TEST_ENGINE=$ENGINE_RUN/docker.sock
     dockerd --host "unix://$MLFLOWD_TEST_ENGINE" --data-root "$MLFLOWD_TEST_CACHE/engine" --exec-root "$ENGINE_RUN" \
         --pidfile "$ENGINE_RUN/pid" </dev/null >"$MLFLOWD_TEST_CACHE/engine.log" 2>&1 &
-    ENGINE_PID=$!
-    trap 'kill "$ENGINE_PID"; wait "$ENGINE_PID" || true' EXIT
-    until engine_answers "$MLFLOWD_TEST_ENGINE"; do
-        kill -0 "$ENGINE_PID" || { tail "$MLFLOWD_TEST_CACHE/engine.log" >&2 && exit 1; }
+    until_answers $! "$MLFLOWD_TEST_ENGINE" "$MLFLOWD_TEST_CACHE/engine.log"
+}
+
+ensure_podman() { # a Podman of our own, for the time of the tests
+    if [[ -n ${MLFLOWD_TEST_PODMAN:-} ]] && engine_answers "$MLFLOWD_TEST_PODMAN"; then return; fi
+    stage "starting Podman for the contract tests"
+    mkdir -p "$PODMAN_RUN/networks" "$MLFLOWD_TEST_CACHE"
+    # runc, since crun refuses a machine with both versions of cgroups; limits that need no right of their own to be set.
+    cat >"$PODMAN_RUN/containers.conf" <<-END
+		[containers]
+		default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+		[engine]
+		runtime = "runc"
+		cgroup_manager = "cgroupfs"
+		events_logger = "file"
+		[network]
+		network_backend = "netavark"
+		network_config_dir = "$PODMAN_RUN/networks"
+	END
+    export MLFLOWD_TEST_PODMAN=$PODMAN_RUN/podman.sock
+    CONTAINERS_CONF=$PODMAN_RUN/containers.conf podman --root "$MLFLOWD_TEST_CACHE/podman" --runroot "$PODMAN_RUN/run" \
+        --tmpdir "$PODMAN_RUN/tmp" system service --time=0 "unix://$MLFLOWD_TEST_PODMAN" \
+        </dev/null >"$MLFLOWD_TEST_CACHE/podman.log" 2>&1 &
+    until_answers $! "$MLFLOWD_TEST_PODMAN" "$MLFLOWD_TEST_CACHE/podman.log"
+}
+
+until_answers() { # until_answers PID SOCKET LOG: wait for an engine of ours, which is ended with the tests
+    ENGINES+=("$1")
+    trap 'kill "${ENGINES[@]}"; wait "${ENGINES[@]}" || true' EXIT
+    until engine_answers "$2"; do
+        kill -0 "$1" || { tail "$3" >&2 && exit 1; }
         sleep 0.2
     done
 }

@@ -1,6 +1,7 @@
 """The engines that the contract suite runs on.
 
-MLFLOWD_TEST_ENGINE names the real engine's socket; with MLFLOWD_TEST_REQUIRE_ENGINE=1 its absence fails.
+MLFLOWD_TEST_ENGINE names the socket of a real Docker, MLFLOWD_TEST_PODMAN that of a Podman; with
+MLFLOWD_TEST_REQUIRE_ENGINE=1 the absence of either fails. What Podman cannot do stands in contract/podman.py.
 """
 
 from __future__ import annotations
@@ -8,58 +9,143 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import docker
 import pytest
 
+from contract.podman import GAPS
 from contract.worlds import FakeWorld, RealWorld, busybox_root
+from mlflowd.engine.docker import DockerEngine
+from mlflowd.model import Image
+from mlflowd.operations import derived_build
+from mlflowd.operations.derived import Derived, present
+from mlflowd.server import abilities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from contract.worlds import World
+
+MakeWorld = Callable[[Path], RealWorld]
+"""Makes the world of a real engine, with a directory to mount."""
+ImageWith = Callable[..., Image]
+"""Takes the names of packages."""
+REAL = [pytest.param(name, marks=pytest.mark.engine) for name in ("docker", "podman")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what Podman cannot do, with the reason."""
+    for item in items:
+        name, _, rest = item.nodeid.rpartition("::")[2].partition("[")
+        if rest.startswith("podman") and (reason := GAPS.get(name) or GAPS.get(f"{name}[{rest}")):
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
 @pytest.fixture(scope="session")
 def engine_socket() -> str:
-    """The real engine's socket; skips, or fails where an engine is required."""
-    path = os.environ.get("MLFLOWD_TEST_ENGINE", "unix:///run/docker.sock").removeprefix("unix://")
+    """The socket of a real Docker; skips, or fails where an engine is required."""
+    return _socket("MLFLOWD_TEST_ENGINE", "/run/docker.sock")
+
+
+@pytest.fixture(scope="session")
+def podman_socket() -> str:
+    """The socket of a Podman; skips, or fails where an engine is required."""
+    return _socket("MLFLOWD_TEST_PODMAN", "/run/podman/podman.sock")
+
+
+@pytest.fixture(scope="session")
+def busybox(engine_socket: str) -> Iterator[str]:
+    """The id of Docker's image that holds a static busybox and nothing else."""
+    yield from _busybox(engine_socket)
+
+
+@pytest.fixture(scope="session")
+def podman_busybox(podman_socket: str) -> Iterator[str]:
+    """The id of Podman's image of the same."""
+    yield from _busybox(podman_socket)
+
+
+@pytest.fixture(scope="session", params=REAL)
+def make_real(request: pytest.FixtureRequest) -> MakeWorld:
+    return _maker(request)
+
+
+@pytest.fixture
+def real(make_real: MakeWorld, tmp_path: Path) -> Iterator[RealWorld]:
+    world = make_real(tmp_path)
+    yield world
+    world.clean()
+
+
+@pytest.fixture(params=["fake", *REAL])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    if request.param == "fake":
+        yield FakeWorld()
+        return
+    world = _maker(request)(tmp_path)
+    yield world
+    world.clean()
+
+
+@pytest.fixture(scope="session")
+def mlflow_image(engine_socket: str) -> Image:
+    """Docker's image of MLflow that the tests are run with; skips, or fails where an engine is required."""
+    reference = os.environ.get("MLFLOWD_TEST_IMAGE", "mlflowd/mlflow:v3.17.2")
+    engine = DockerEngine(engine_socket, 30.0)
+    image = engine.image(reference)
+    engine.close()
+    if image is None:
+        _without(f"no image {reference}: mlflowd --config etc/mlflowd.toml image build")
+    return image
+
+
+@pytest.fixture(scope="session")
+def image_with(engine_socket: str, mlflow_image: Image) -> Iterator[ImageWith]:
+    """Return an image of MLflow that has these packages too, as mlflowd itself makes one.
+
+    `image_with("psycopg2-binary", "boto3")` takes some 5 s the first time; the image is kept for the next run. Its id
+    is what a ContainerSpec's image_id wants, its name `references[0]`.
+    """
+    engine = DockerEngine(engine_socket, 180.0)
+
+    def make(*packages: str) -> Image:
+        answer = engine.ask(mlflow_image.id, abilities.QUESTION, 60.0)
+        able = abilities.parse(answer, mlflow_image.references[0])
+        what = Derived(mlflow_image, mlflow_image.references[0], able, tuple(sorted(packages)))
+        settings = derived_build.machine_settings()
+        return present(engine, what) or derived_build.build(engine, what, settings, lambda _: None)[0]
+
+    yield make
+    engine.close()
+
+
+def _maker(request: pytest.FixtureRequest) -> MakeWorld:
+    names = ("podman_socket", "podman_busybox") if request.param == "podman" else ("engine_socket", "busybox")
+    path, image_id = (str(request.getfixturevalue(name)) for name in names)
+    return lambda directory: RealWorld(path, image_id, directory)
+
+
+def _socket(variable: str, default: str) -> str:
+    path = os.environ.get(variable, default).removeprefix("unix://")
     if os.geteuid() != 0:
-        _without("the real engine's tests need root")
+        _without("the real engines' tests need root")
     if not Path(path).is_socket():
-        _without(f"no container engine at {path} (MLFLOWD_TEST_ENGINE)")
+        _without(f"no container engine at {path} ({variable})")
     if not shutil.which("busybox"):
         _without("no busybox to make an image of: apt-get install busybox-static")
     return path
 
 
-@pytest.fixture(scope="session")
-def busybox(engine_socket: str) -> Iterator[str]:
-    """The id of an image that holds a static busybox and nothing else."""
-    api = docker.APIClient(f"unix://{engine_socket}", version="1.41")
-    tag = uuid.uuid4().hex[:12]
-    api.import_image_from_data(busybox_root(), repository="mlflowd-contract/busybox", tag=tag)
-    image_id = str(api.inspect_image(f"mlflowd-contract/busybox:{tag}")["Id"])
+def _busybox(path: str) -> Iterator[str]:
+    api = docker.APIClient(f"unix://{path}", version="1.41")
+    # Podman takes a tag only as part of the name.
+    reference = f"mlflowd-contract/busybox:{uuid.uuid4().hex[:12]}"
+    api.import_image_from_data(busybox_root(), repository=reference)
+    image_id = str(api.inspect_image(reference)["Id"])
     yield image_id
     api.remove_image(image_id, force=True)
     api.close()
-
-
-@pytest.fixture
-def real(engine_socket: str, busybox: str, tmp_path: Path) -> Iterator[RealWorld]:
-    world = RealWorld(engine_socket, busybox, tmp_path)
-    yield world
-    world.clean()
-
-
-@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.engine)])
-def world(request: pytest.FixtureRequest) -> World:
-    if request.param == "fake":
-        return FakeWorld()
-    found: World = request.getfixturevalue("real")
-    return found
 
 
 def _without(reason: str) -> NoReturn:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from contract.podman import SAYS
 from mlflowd.engine.body import LABEL_IMAGE, LABEL_NETWORK
+from mlflowd.engine.docker import DockerEngine
 from mlflowd.errors import EngineError
 from mlflowd.model import LABEL_SLOT, LABEL_SPEC, Address, ContainerStatus, Mount
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from contract.conftest import MakeWorld
     from contract.worlds import RealWorld
 
 TMP = "/tmp"  # noqa: S108 - the container's own
@@ -27,11 +30,24 @@ ASKED: dict[str, tuple[str, object]] = {
     "the root is read-only": ("HostConfig.ReadonlyRootfs", True),
     "every capability is dropped": ("HostConfig.CapDrop", ["ALL"]),
     "no capability is added": ("HostConfig.CapAdd", None),
-    "no new privileges": ("HostConfig.SecurityOpt", ["no-new-privileges"]),
+    "no new privileges, SELinux labels, and no profile switched off": (
+        "HostConfig.SecurityOpt",
+        ["no-new-privileges", "label=type:container_t", "label=level:s0:c1,c2"],
+    ),
     "it is not privileged": ("HostConfig.Privileged", False),
+    "no device is handed in": ("HostConfig.Devices", None),
+    "its memory is shared with nobody": ("HostConfig.IpcMode", "private"),
+    "it has processes of its own": ("HostConfig.PidMode", ""),
+    "it has a host name of its own": ("HostConfig.UTSMode", ""),
+    "its users are the engine's to map": ("HostConfig.UsernsMode", ""),
+    "its share of a busy processor is the spec's": ("HostConfig.CpuShares", 512),
     "processes are limited": ("HostConfig.PidsLimit", 64),
     "memory is limited": ("HostConfig.Memory", 64 << 20),
     "it gets no swap": ("HostConfig.MemorySwap", 64 << 20),
+    "no swap is preferred or avoided": ("HostConfig.MemorySwappiness", None),
+    "it is ended when its memory is full": ("HostConfig.OomKillDisable", False),
+    "no limit of the engine's own is changed": ("HostConfig.Ulimits", None),
+    "names of this machine are the engine's to resolve": ("HostConfig.ExtraHosts", ["db.example:host-gateway"]),
     "shared memory is sized": ("HostConfig.ShmSize", 4 << 20),
     "the engine does not restart it": ("HostConfig.RestartPolicy.Name", "no"),
     "the engine does not remove it": ("HostConfig.AutoRemove", False),
@@ -56,23 +72,23 @@ def inspected(real: RealWorld) -> Any:
     return real.api.inspect_container(real.engine.create(real.spec))
 
 
-@pytest.mark.parametrize(("path", "expected"), ASKED.values(), ids=ASKED)
-def test_create_asks_that(shared: dict[str, Any], path: str, expected: object) -> None:
-    found: Any = shared
+@pytest.mark.parametrize("item", ASKED)
+def test_create_asks_that(shared: tuple[str, dict[str, Any]], item: str) -> None:
+    engine, found = shared
+    path, expected = ASKED[item]
     for key in path.split("."):
         found = found[key]
-    assert found == expected
+    assert found == (SAYS.get(item, expected) if engine == "podman" else expected)
 
 
 @pytest.fixture(scope="module")
-def shared(busybox: str, engine_socket: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One container's inspect answer for all of the above."""
-    from contract.worlds import RealWorld  # noqa: PLC0415 - docker is not there for every test
-
-    world = RealWorld(engine_socket, busybox, tmp_path_factory.mktemp("backend"))
+def shared(make_real: MakeWorld, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """The engine's name and one container's inspect answer, for all of the above."""
+    world = make_real(tmp_path_factory.mktemp("backend"))
+    labels = ("type:container_t", "level:s0:c1,c2")
+    world.spec = replace(world.spec, cpu_weight=512, security_labels=labels, host_names=("db.example",))
     try:
-        answer: dict[str, Any] = inspected(world)
-        return answer
+        return world.engine.info().name, inspected(world)
     finally:
         world.clean()
 
@@ -103,9 +119,23 @@ def test_an_unknown_published_name_is_refused(real: RealWorld) -> None:
 
 
 def test_the_network_is_a_labelled_bridge_of_our_own(real: RealWorld) -> None:
-    assert inspected(real)["HostConfig"]["NetworkMode"] == real.spec.network
+    assert list(inspected(real)["NetworkSettings"]["Networks"]) == [real.spec.network]
     network = real.api.inspect_network(real.spec.network)
     assert (network["Driver"], network["Labels"]) == ("bridge", {LABEL_NETWORK: real.spec.network})
+
+
+def test_the_network_mode_is_the_network(real: RealWorld) -> None:
+    assert inspected(real)["HostConfig"]["NetworkMode"] == real.spec.network
+
+
+def test_a_name_of_this_machine_leads_to_it(real: RealWorld) -> None:
+    real.spec = replace(real.spec, host_names=("db.example",))
+    with socket.create_server(("", 0)) as listener:
+        listener.settimeout(20)
+        port = listener.getsockname()[1]
+        real.engine.start(real.engine.create(real.running(f"echo hello | busybox nc -w 20 db.example {port}")))
+        with listener.accept()[0] as visitor:
+            assert visitor.recv(16) == b"hello\n"
 
 
 def test_a_network_that_was_removed_is_made_again_by_the_start(real: RealWorld) -> None:
@@ -125,9 +155,12 @@ def test_mounts_are_binds_and_read_only_where_asked(real: RealWorld, tmp_path: P
     real.spec = replace(
         real.spec, mounts=(*real.spec.mounts, Mount(str(tmp_path / "ca"), "/mlflow/ca", read_only=True))
     )
-    mounts = {m["Destination"]: (m["Type"], m["Source"], m["RW"]) for m in inspected(real)["Mounts"]}
-    assert mounts["/mlflow/backend"] == ("bind", str(real.directory), True)
-    assert mounts["/mlflow/ca"] == ("bind", str(tmp_path / "ca"), False)
+    keys = ("Type", "Source", "RW", "Propagation")
+    mounts = {m["Destination"]: tuple(m[key] for key in keys) for m in inspected(real)["Mounts"]}
+    assert mounts == {
+        "/mlflow/backend": ("bind", str(real.directory), True, "rprivate"),
+        "/mlflow/ca": ("bind", str(tmp_path / "ca"), False, "rprivate"),
+    }
 
 
 def test_a_missing_source_directory_is_refused_and_not_made(real: RealWorld, tmp_path: Path) -> None:
@@ -149,9 +182,10 @@ def test_inside_only_tmp_and_the_mounts_can_be_written(real: RealWorld) -> None:
     script = (
         "id -u; id -g; grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status | tr -d '\\t';"
         "touch /x 2>/dev/null && echo wrote root; touch /tmp/x && echo wrote tmp;"
-        "touch /mlflow/backend/x && echo wrote backend; cat /proc/1/comm; pwd"
+        "touch /mlflow/backend/x && echo wrote backend; pwd; cat /proc/1/comm"
     )
-    assert said(real, script) == [
+    *found, init = said(real, script)
+    assert found == [
         "1234",
         "2345",
         "CapEff:0000000000000000",
@@ -159,9 +193,24 @@ def test_inside_only_tmp_and_the_mounts_can_be_written(real: RealWorld) -> None:
         "NoNewPrivs:1",
         "wrote tmp",
         "wrote backend",
-        "docker-init",
         TMP,
     ]
+    assert init in {"docker-init", "podman-init"}
+
+
+def test_nothing_else_can_be_written(real: RealWorld) -> None:
+    script = (
+        "for d in / /bin /run /var/tmp /dev /sys /proc /mlflow; do touch $d/x 2>/dev/null && echo $d; done; echo end"
+    )
+    assert said(real, script) == ["end"]
+
+
+def test_what_is_written_to_tmp_cannot_be_run(real: RealWorld) -> None:
+    assert said(real, "cp /bin/busybox /tmp/sh; /tmp/sh true 2>&1") == ["sh: /tmp/sh: Permission denied"]
+
+
+def test_seccomp_holds(real: RealWorld) -> None:
+    assert said(real, "grep -w Seccomp /proc/self/status | tr -d '\\t'") == ["Seccomp:2"]
 
 
 def test_out_of_memory_is_told(real: RealWorld) -> None:
@@ -244,10 +293,28 @@ def test_a_follower_sees_lines_as_they_come(real: RealWorld) -> None:
     os.mkfifo(fifo)
     fifo.chmod(0o666)
     real.directory.chmod(0o755)
-    container_id = real.engine.create(real.running("exec cat /mlflow/backend/fifo"))
+    container_id = real.engine.create(real.running("echo begun; exec cat /mlflow/backend/fifo"))
     real.engine.start(container_id)
     lines = real.engine.logs(container_id, since=0, follow=True)
+    assert next(lines).endswith(b" begun")
     with fifo.open("w", buffering=1) as writer:
         for word in ("one", "two"):
             writer.write(f"{word}\n")
-            assert [line.split(b" ", 1)[1] for line in islice(lines, 1)] == [word.encode()]
+            assert next(lines).split(b" ", 1)[1] == word.encode()
+
+
+def test_a_follower_may_begin_before_the_first_line(real: RealWorld) -> None:
+    real.engine.close()
+    real.engine = DockerEngine(real.socket_path, 5.0)
+    container_id = real.engine.create(real.running("exec sleep 30"))
+    real.engine.start(container_id)
+    lines = real.engine.logs(container_id, since=0, follow=True)
+    real.kill(container_id)
+    assert list(lines) == []
+
+
+def test_a_lines_stamp_has_a_fraction(real: RealWorld) -> None:
+    container_id = real.engine.create(real.running("echo one"))
+    real.engine.start(container_id)
+    (line,) = real.engine.logs(container_id, since=0, follow=True)
+    assert b"." in line.split(b" ")[0]

@@ -167,9 +167,15 @@ def test_a_port_held_by_a_process_is_named(world: World) -> None:
     container_id = made(world)
     with world.occupied(world.spec.publish), pytest.raises(PortTakenError, match=str(world.spec.publish)):
         world.engine.start(container_id)
-    found = look(world)
-    assert found.status is ContainerStatus.CREATED
-    assert found.error
+    assert look(world).status is ContainerStatus.CREATED
+    world.engine.start(container_id)
+
+
+def test_a_start_that_failed_leaves_its_reason(world: World) -> None:
+    container_id = made(world)
+    with world.occupied(world.spec.publish), pytest.raises(PortTakenError):
+        world.engine.start(container_id)
+    assert look(world).error
     world.engine.start(container_id)
     assert look(world).error == ""
 

@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from mlflowd.engine.docker import DockerEngine
 from mlflowd.engine.images import LABEL_BUILD
 from mlflowd.errors import EngineError, ImageMissingError
 from mlflowd.model import LABEL_STANDS_FOR
-from mlflowd.operations import debian_base, image
+from mlflowd.operations import debian_base, image, recipe
 from mlflowd.operations.image import build, wanted
 from mlflowd.operations.index_settings import index_settings
 
@@ -70,7 +69,7 @@ def what(base: str, api: docker.APIClient) -> Iterator[Wanted]:
     """A build whose images are removed after the tests."""
     repository = f"mlflowd-contract/{uuid.uuid4().hex[:8]}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image, "_REPOSITORY", repository)
+        patch.setattr(image, "REPOSITORY", repository)
         yield wanted(f"{repository}-pinned:v9.9.9", version=None, packages=("extra",), base=base, python=None)
     for made in api.images(filters={"label": f"{LABEL_STANDS_FOR}={repository}-pinned:v9.9.9"}):
         api.remove_image(made["Id"], force=True)
@@ -101,12 +100,6 @@ def ignore(_: str) -> None:
 def stages(api: docker.APIClient) -> list[Any]:
     found: list[Any] = api.images(all=True, filters={"label": LABEL_BUILD})
     return found
-
-
-def asked(api: docker.APIClient) -> list[str]:
-    """Return the names of containers that `ask` left behind."""
-    names = (item["Names"][0] for item in api.containers(all=True))
-    return [name for name in names if name.startswith("/mlflowd-ask-")]
 
 
 # --- build --------------------------------------------------------------------------------------
@@ -160,6 +153,19 @@ def test_any_user_can_use_a_built_image(api: docker.APIClient, engine: DockerEng
 def test_a_stand_in_is_found_by_what_it_stands_for(engine: DockerEngine, what: Wanted, built: Image) -> None:
     assert engine.stand_in(what.stands_for) == built
     assert engine.stand_in("mlflowd-contract/nonesuch:v1") is None
+
+
+def test_what_somebody_makes_from_a_stand_in_stands_in_for_nothing(
+    api: docker.APIClient, engine: DockerEngine, what: Wanted, built: Image
+) -> None:
+    name = f"{what.tag.partition(':')[0]}-theirs:1"
+    files = recipe.context({"Dockerfile": f"FROM {built.id}\nENV THEIRS=1\n".encode()})
+    theirs = engine.build(files, tag=name, labels={}, build_args={}, progress=ignore)
+    try:
+        assert theirs.labels[LABEL_STANDS_FOR] == what.stands_for
+        assert engine.stand_in(what.stands_for) == built
+    finally:
+        api.remove_image(name)
 
 
 def test_the_same_inputs_are_built_once_and_force_builds_again(
@@ -259,42 +265,3 @@ def test_a_registry_that_cannot_be_reached_leads_to_a_build(engine: DockerEngine
     with pytest.raises(ImageMissingError, match=f"The registry {host} cannot be reached") as caught:
         engine.pull(f"{host}/mlflow/mlflow:v3.17.2", ignore)
     assert "sudo mlflowd image build" in caught.value.hint
-
-
-# --- ask ----------------------------------------------------------------------------------------
-
-
-def test_what_is_asked_has_no_network_no_rights_and_no_place_to_write(
-    api: docker.APIClient, engine: DockerEngine, busybox: str
-) -> None:
-    script = (
-        "busybox ls /sys/class/net; busybox grep CapEff /proc/self/status; "
-        "busybox touch /x 2>&1 || true; busybox touch /tmp/x && echo written"
-    )
-    net, capabilities, refused, written = engine.ask(busybox, ["busybox", "sh", "-c", script], 30).splitlines()
-    assert net == "lo"
-    assert int(capabilities.split()[1], 16) == 0
-    assert "Read-only file system" in refused
-    assert written == "written"
-    assert asked(api) == []
-
-
-def test_a_failure_is_told_with_its_words(api: docker.APIClient, engine: DockerEngine, busybox: str) -> None:
-    with pytest.raises(EngineError, match="ended with status 3: why"):
-        engine.ask(busybox, ["busybox", "sh", "-c", "echo why >&2; exit 3"], 30)
-    with pytest.raises(EngineError, match="nonesuch"):
-        engine.ask(busybox, ["nonesuch"], 30)
-    assert asked(api) == []
-
-
-def test_what_takes_too_long_is_ended(api: docker.APIClient, engine: DockerEngine, busybox: str) -> None:
-    started = time.monotonic()
-    with pytest.raises(EngineError, match="longer than 1 s"):
-        engine.ask(busybox, ["busybox", "sleep", "60"], 1)
-    assert time.monotonic() - started < 15
-    assert asked(api) == []
-
-
-def test_an_image_that_is_not_there_is_named(engine: DockerEngine) -> None:
-    with pytest.raises(ImageMissingError, match="nonesuch"):
-        engine.ask("mlflowd-contract/nonesuch:v1", ["true"], 5)

@@ -44,6 +44,7 @@ class World(Protocol):
     def occupied(self, address: Address) -> AbstractContextManager[None]: ...
     def networks(self) -> set[str]: ...
     def saying(self, *lines: str) -> ContainerSpec: ...
+    def saved(self, image: Image) -> Iterator[bytes]: ...
 
 
 def a_spec(name: str, image_id: str, port: int) -> ContainerSpec:
@@ -100,6 +101,11 @@ class FakeWorld:
         self.engine.says(self.spec.name, *lines)
         return self.spec
 
+    def saved(self, image: Image) -> Iterator[bytes]:
+        """Return the archive of an image, as `docker save` makes it."""
+        self.engine.archived = (image,)
+        return iter([b"an archive"])
+
 
 class RealWorld:
     """A real engine; `api` is docker-py, as somebody else's client."""
@@ -137,6 +143,11 @@ class RealWorld:
     def saying(self, *lines: str) -> ContainerSpec:
         script = "".join(f"{line}\n" for line in lines)
         return self.running('printf %s "$0"; exec busybox sleep 300', script)
+
+    def saved(self, image: Image) -> Iterator[bytes]:
+        """Return the archive of an image, as `docker save` makes it."""
+        pieces: Iterator[bytes] = self.api.get_image(image.references[0])
+        return pieces
 
     def running(self, script: str, *arguments: str) -> ContainerSpec:
         """Return the spec of a container that runs this shell script."""

@@ -1,7 +1,8 @@
 """FakeEngine: the protocol of mlflowd.engine.api in memory; tests/contract/ runs the same suite on it and on Docker.
 
 `unreachable`, `denied`, `fail` and `taken` inject faults; kill, pause, exit, destroy, foreign and say are what
-somebody else does to the engine; `calls` is what it was asked.
+somebody else does to the engine; `calls` is what it was asked. `answer` is what an image says of itself, `stores` what
+one says in a container like the server's own, `liked` those containers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from mlflowd import errors
 from mlflowd.errors import EngineError, ImageMissingError
 from mlflowd.model import (
+    LABEL_DERIVED,
     LABEL_SLOT,
     LABEL_SPEC,
     LABEL_STANDS_FOR,
@@ -29,7 +31,7 @@ from mlflowd.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mlflowd.engine.api import Progress
     from mlflowd.model import Address, ContainerSpec
@@ -46,9 +48,13 @@ class FakeEngine:
         self.taken: set[Address] = set()
         self.calls: list[str] = []
         self.images: dict[str, Image] = {}
+        self.archived: tuple[Image, ...] = ()
+        self.loaded = 0
         self.registry: dict[str, Image] = {}
         self.networks: set[str] = set()
         self.answer = ""
+        self.stores = "{}"
+        self.liked: list[ContainerSpec] = []
         self.stop_status = 143
         self._containers: dict[str, Container] = {}
         self._says: dict[str, list[str]] = defaultdict(list)
@@ -128,7 +134,34 @@ class FakeEngine:
 
     def stand_in(self, reference: str) -> Image | None:
         self._asked("stand_in")
-        return next((i for i in self.images.values() if i.labels.get(LABEL_STANDS_FOR) == reference), None)
+        found = [i for i in self.images.values() if i.labels.get(LABEL_STANDS_FOR) == reference]
+        return found[-1] if found else None
+
+    def made(self, label: str) -> tuple[Image, ...]:
+        self._asked("made")
+        return tuple(image for image in self.images.values() if label in image.labels)
+
+    def remove_image(self, image_id: str) -> None:
+        self._asked("remove_image")
+        image = self._image(image_id)
+        if image is None:
+            return
+        if any(c.image_id == image.id for c in self._containers.values()):
+            raise EngineError(f"conflict: the image {image.id} is being used by a container")
+        if len(image.references) > 1:
+            raise EngineError(f"conflict: the image {image.id} is referenced in multiple repositories")
+        if any(other.labels.get(LABEL_DERIVED) == image.id for other in self.images.values()):
+            raise EngineError(f"conflict: the image {image.id} has dependent child images")
+        del self.images[image.id]
+
+    def load(self, archive: Iterable[bytes], progress: Progress) -> tuple[str, ...]:
+        """Make the images of `archived`, whatever the bytes are; they are counted in `loaded`."""
+        self._asked("load")
+        progress("the engine unpacks a layer")
+        self.loaded = sum(map(len, archive))
+        for image in self.archived:
+            self.add_image(image)
+        return tuple(name for image in self.archived for name in image.references or (image.id,))
 
     def pull(self, reference: str, progress: Progress) -> Image:
         self._asked("pull")
@@ -150,12 +183,15 @@ class FakeEngine:
         self._asked("import_root")
         return self.add_image(Image(f"sha256:{uuid.uuid4().hex * 2}", (tag,), {}))
 
-    def ask(self, image_id: str, argv: Sequence[str], limit: float) -> str:
+    def ask(self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None) -> str:
         del argv, limit
         self._asked("ask")
         if not self._image(image_id):
             raise ImageMissingError(f"No such image: {image_id}.")
-        return self.answer
+        if like is None:
+            return self.answer
+        self.liked.append(like)
+        return self.stores
 
     def events(self, name: str) -> Iterator[EngineEvent]:
         self._asked("events")
@@ -221,6 +257,10 @@ class FakeEngine:
         return self._add(name, "sha256:foreign", {}, None).id
 
     def add_image(self, image: Image) -> Image:
+        """Add it; names that others have go to it."""
+        for other in list(self.images.values()):
+            names = tuple(name for name in other.references if name not in image.references)
+            self.images[other.id] = replace(other, references=names)
         self.images[image.id] = image
         return image
 

@@ -26,6 +26,9 @@ _PODMAN = {
     "stopped": ContainerStatus.EXITED,
 }
 
+PODMAN_ACTIONS = {"died": "die", "remove": "destroy"}
+"""Podman's own words for events: it goes by them, and tells of the first by Docker's."""
+
 
 def container(answer: Any) -> Container:  # noqa: ANN401  (JSON)
     """Return the container of an inspect answer. Raises EngineUnreachableError where the answer is no such thing."""
@@ -51,12 +54,23 @@ def created(answer: Any) -> str:  # noqa: ANN401  (JSON)
         return str(answer["Id"])
 
 
+def is_podman(version: Any) -> bool:  # noqa: ANN401  (JSON)
+    """Return whether what /version tells is Podman's."""
+    with _sense("version"):
+        return any("podman" in part.get("Name", "").lower() for part in version.get("Components") or ())
+
+
+def is_rootless(host: Any) -> bool:  # noqa: ANN401  (JSON)
+    """Return whether what /info tells is an engine's that runs as an ordinary user; Podman 4.3 has a field for it."""
+    with _sense("info"):
+        return bool(host.get("Rootless")) or "name=rootless" in (host.get("SecurityOptions") or ())
+
+
 def info(version: Any, host: Any) -> EngineInfo:  # noqa: ANN401  (JSON)
     """Return what /version and /info tell together."""
     with _sense("version"):
-        components = [part.get("Name", "") for part in version.get("Components") or ()]
         return EngineInfo(
-            name="podman" if any("podman" in name.lower() for name in components) else "docker",
+            name="podman" if is_podman(version) else "docker",
             version=version["Version"],
             api_version=version["ApiVersion"],
             root=host.get("DockerRootDir") or "",
@@ -77,7 +91,8 @@ def event(line: bytes) -> EngineEvent | None:
         answer = json.loads(line)
         actor = answer["Actor"]
         attributes: Mapping[str, str] = actor.get("Attributes") or {}
-        return EngineEvent(str(answer["Action"]), str(actor["ID"]), dict(attributes))
+        action = str(answer["Action"])
+        return EngineEvent(PODMAN_ACTIONS.get(action, action), str(actor["ID"]), dict(attributes))
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
 

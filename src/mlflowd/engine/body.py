@@ -19,18 +19,24 @@ if TYPE_CHECKING:
     from docker import APIClient
 
     from mlflowd.model import Address, ContainerSpec
+    from mlflowd.model import Mount as MountSpec
 
 LABEL_IMAGE = "io.mlflowd.image"
 """The reference that the configuration named, for people."""
 LABEL_NETWORK = "io.mlflowd.network"
 """On a network that mlflowd made: its name."""
 
+HOST_GATEWAY = "host-gateway"
+"""What Docker, since 20.10, puts this machine's own address in place of."""
 _LOG = {"max-size": "10m", "max-file": "3"}
 """The journal is where the log is kept; this only bridges a daemon that is away."""
 
 
-def of(spec: ContainerSpec, api: APIClient) -> dict[str, Any]:
-    """Return the arguments of APIClient.create_container. Raises EngineError for an unknown host name."""
+def of(spec: ContainerSpec, api: APIClient, machine: str = HOST_GATEWAY) -> dict[str, Any]:
+    """Return the arguments of APIClient.create_container; `machine` is the address of the spec's host names.
+
+    Raises EngineError for an unknown name to publish on.
+    """
     return {
         "name": spec.name,
         "image": spec.image_id,
@@ -46,19 +52,22 @@ def of(spec: ContainerSpec, api: APIClient) -> dict[str, Any]:
         "stop_timeout": math.ceil(spec.stop_grace),
         # The image's own health check would be an exec each time; mlflowd probes from outside.
         "healthcheck": {"test": ["NONE"]},
-        "host_config": _host_config(spec, api),
+        "host_config": _host_config(spec, api, machine),
         # ~/.docker/config.json must not add proxies that the spec hash knows nothing of.
         "use_config_proxy": False,
     }
 
 
-def _host_config(spec: ContainerSpec, api: APIClient) -> dict[str, Any]:
+def _host_config(spec: ContainerSpec, api: APIClient, machine: str) -> dict[str, Any]:
     return api.create_host_config(
         init=True,
         read_only=True,
         tmpfs={"/tmp": f"rw,nosuid,nodev,noexec,mode=1777,size={spec.tmpfs_size}"},  # noqa: S108  (the tmpfs)
         cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
+        # Nothing about seccomp or AppArmor: the engine's default profiles hold.
+        security_opt=["no-new-privileges", *(f"label={label}" for label in spec.security_labels)],
+        ipc_mode="private",  # An engine may be told to make /dev/shm shareable by default.
+        cpu_shares=spec.cpu_weight,
         pids_limit=spec.pids,
         mem_limit=spec.memory,
         memswap_limit=spec.memory,  # Memory and swap together: no swap.
@@ -67,9 +76,15 @@ def _host_config(spec: ContainerSpec, api: APIClient) -> dict[str, Any]:
         log_config=LogConfig(type=LogConfig.types.JSON, config=_LOG),
         network_mode=spec.network,
         port_bindings={spec.port: (_ip(spec.publish), spec.publish.port)},
+        extra_hosts=dict.fromkeys(spec.host_names, machine),
         # Not `binds`: those make a missing source directory, as root.
-        mounts=[Mount(m.target, m.source, type="bind", read_only=m.read_only) for m in spec.mounts],
+        mounts=[_mount(m) for m in spec.mounts],
     )
+
+
+def _mount(mount: MountSpec) -> Mount:
+    # rprivate: what the host mounts below later is not seen inside, nor the other way round.
+    return Mount(mount.target, mount.source, type="bind", read_only=mount.read_only, propagation="rprivate")
 
 
 def _ip(address: Address) -> str:

@@ -11,9 +11,12 @@ import docker
 import requests
 from docker.errors import APIError
 
+from mlflowd.engine import answers
 from mlflowd.engine.translate import SOCKET_NOTE, translated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from requests import PreparedRequest, Response
 
 API_VERSION = "1.41"
@@ -36,6 +39,9 @@ class Client(docker.APIClient):
         self.socket = socket
         self.stale = False
         """The engine may have been exchanged since: agree on a version again."""
+        self.podman = False
+        """Whether Podman stands behind the socket; `connect` finds out."""
+        self._rootless: bool | None = None
 
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:  # noqa: ANN401  (requests' own signature)
         """Send, as requests.Session does; a failure carries the socket as a note for `translated`."""
@@ -48,6 +54,28 @@ class Client(docker.APIClient):
         if response.status_code == _BAD_REQUEST:
             self.stale = True
         return response
+
+    def load(self, archive: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        """Send the archive of an image, piece by piece, and yield the engine's events; without a time limit.
+
+        docker-py's load_image has one, and the engine is silent while it writes gigabytes.
+        """
+        answer = self._post(  # type: ignore[attr-defined]  # The stubs leave out what is protected.
+            self._url("/images/load"),  # type: ignore[attr-defined]
+            data=iter(archive),
+            params={"quiet": "false"},
+            headers={"Content-Type": "application/x-tar"},
+            stream=True,
+            timeout=None,
+        )
+        self._raise_for_status(answer)
+        return self._stream_helper(answer, decode=True)  # type: ignore[attr-defined, no-any-return]
+
+    def rootless(self) -> bool:
+        """Return whether the engine runs as an ordinary user; asks it once."""
+        if self._rootless is None:
+            self._rootless = answers.is_rootless(self.info())
+        return self._rootless
 
     def _raise_for_status(self, response: Response) -> None:
         """Raise APIError also for an error status whose JSON is not the engine's: docker-py looks for a message."""
@@ -64,7 +92,9 @@ def connect(socket: str, timeout: float) -> Client:
     with translated("asking the engine for its version", socket):
         answer = client.version(api_version=False)
     version = _nearest(str(answer.get("MinAPIVersion", "")), str(answer.get("ApiVersion", "")))
-    return client if version == API_VERSION else Client(socket, timeout, version)
+    client = client if version == API_VERSION else Client(socket, timeout, version)
+    client.podman = answers.is_podman(answer)
+    return client
 
 
 def _nearest(lowest: str, highest: str) -> str:

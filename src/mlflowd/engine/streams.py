@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import struct
+import threading
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import TYPE_CHECKING
@@ -53,6 +54,8 @@ class Stream:
 
         Raises EngineUnreachableError, EnginePermissionError, and EngineError for an answer that is an error.
         """
+        self.ended = threading.Event()
+        """Set once nobody reads it any more."""
         self._connection = _Connection(path, timeout)
         try:
             with translated(doing, path):
@@ -79,6 +82,7 @@ class Stream:
 
     def close(self) -> None:
         """Shut the connection; whoever reads sees the end and gives the rest back."""
+        self.ended.set()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -88,6 +92,7 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         """Give the connection back; for the thread that reads."""
+        self.ended.set()
         self._response.close()
         self._connection.close()
 

@@ -55,6 +55,7 @@ _REMEDIES = (
     ("no space left on device", "make room on the engine's file system: docker system df"),
     ("is already in use by container", "see whose it is: docker ps -a --no-trunc; or change container.name"),
     ("non-overlapping ipv4 address pool", "remove unused networks: docker network prune"),
+    ("container-init binary not found", "sudo apt-get install catatonit"),
     ("no such container", "it was removed meanwhile; mlflowd makes a new one"),
 )
 """What the engine's answer contains (in lower case), and the remedy."""
