@@ -25,3 +25,4 @@ build_requires | lock build.txt -
 # `editables` is what the build backend asks for to install a checkout in place.
 { build_requires; echo editables; } | lock dev.txt pyproject.toml --group dev -
 lock client.txt --group client
+lock services.txt --group services

@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LOCKS = ("run", "build", "dev", "client")
+LOCKS = ("run", "build", "dev", "client", "services")
 RENEW = "renew the locks: requirements/renew.sh"
 
 
@@ -29,7 +29,7 @@ def asked_for(name: str) -> list[str]:
     ours: list[str] = table["project"]["dependencies"]
     build: list[str] = table["build-system"]["requires"]
     groups: dict[str, list[str]] = table["dependency-groups"]
-    return {"run": ours, "build": build, "dev": [*ours, *groups["dev"], *build], "client": groups["client"]}[name]
+    return {**groups, "run": ours, "build": build, "dev": [*ours, *groups["dev"], *build]}[name]
 
 
 @pytest.mark.parametrize("name", LOCKS)
