@@ -5,7 +5,8 @@
     client.py stream              log a metric step by step until stdin ends; stdout: each step once it is
                                   acknowledged, then the steps that the server has
 
-The two documents have the same keys and are equal when nothing was lost. The server's address comes from
+The two documents have the same keys and are equal when nothing was lost, but for "seconds": how long the 50 MB took
+on their way. The server's address comes from
 MLFLOW_TRACKING_URI; retries are MLflow's own defaults, minutes long. Effects: those on the server, and what it
 downloads, in a directory that is gone at the end.
 """
@@ -18,6 +19,7 @@ import os
 import select
 import sys
 import tempfile
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ def write() -> Document:
     with mlflow.start_run(run_name="first", tags={"stage": "trial"}) as run:
         mlflow.log_params(params)
         metrics = {key: [write_metric(key, step) for step in range(STEPS)] for key in METRICS}
-        checksum = write_blob()
+        checksum, seconds = write_blob()
         model, predictions = write_model(name)
     return {
         "experiment": {"id": experiment, "name": name, "tags": {"team": "forecasts"}},
@@ -56,6 +58,7 @@ def write() -> Document:
         "artifact": {"sha256": checksum, "bytes": BLOB_BYTES, "listed": {BLOB: BLOB_BYTES}},
         "model": model,
         "predictions": predictions,
+        "seconds": {"up": seconds},
         "locations": {
             "run": f"mlflow-artifacts:/{experiment}/{run.info.run_id}/artifacts",
             "model": f"mlflow-artifacts:/{experiment}/models/{model['source'].removeprefix('models:/')}/artifacts",
@@ -69,12 +72,15 @@ def write_metric(key: str, step: int) -> list[float]:
     return [step, value]
 
 
-def write_blob() -> str:
+def write_blob() -> tuple[str, float]:
+    """Send the artifact; return its checksum and the seconds that it took."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / Path(BLOB).name
         path.write_bytes(os.urandom(BLOB_BYTES))
+        began = time.monotonic()
         mlflow.log_artifact(str(path), str(Path(BLOB).parent))
-        return sha256(path)
+        seconds = time.monotonic() - began
+        return sha256(path), seconds
 
 
 def write_model(name: str) -> tuple[Document, list[float]]:
@@ -109,13 +115,15 @@ def read(written: Document) -> Document:
     (run,) = client.search_runs([experiment.experiment_id], f"run_name = '{written['run']['name']}'")
     info = run.info
     model = read_model(client, written["model"]["name"])
+    artifact, seconds = read_blob(info.run_id)
     return {
         "experiment": {"id": experiment.experiment_id, "name": experiment.name, "tags": own(experiment.tags)},
         "run": {"id": info.run_id, "name": info.run_name, "stage": run.data.tags["stage"], "status": info.status},
         "params": run.data.params,
         "metrics": {key: history(client, info.run_id, key) for key in run.data.metrics},
-        "artifact": read_blob(info.run_id),
+        "artifact": artifact,
         **model,
+        "seconds": {"down": seconds},
         "locations": {"run": info.artifact_uri, "model": location(client, model["model"]["source"])},
     }
 
@@ -133,15 +141,15 @@ def history(client: Any, run: str, key: str) -> list[list[float]]:
     return sorted([metric.step, metric.value] for metric in found)
 
 
-def read_blob(run: str) -> Document:
+def read_blob(run: str) -> tuple[Document, float]:
+    """Fetch the artifact; return what it is, and the seconds that it took."""
     listed = mlflow.artifacts.list_artifacts(run_id=run, artifact_path=str(Path(BLOB).parent))
     with tempfile.TemporaryDirectory() as directory:
+        began = time.monotonic()
         path = Path(mlflow.artifacts.download_artifacts(run_id=run, artifact_path=BLOB, dst_path=directory))
-        return {
-            "sha256": sha256(path),
-            "bytes": path.stat().st_size,
-            "listed": {file.path: file.file_size for file in listed},
-        }
+        seconds = time.monotonic() - began
+        files = {file.path: file.file_size for file in listed}
+        return {"sha256": sha256(path), "bytes": path.stat().st_size, "listed": files}, seconds
 
 
 def read_model(client: Any, name: str) -> Document:

@@ -1,33 +1,26 @@
 """An environment with a real MLflow client for the end-to-end tests, and client.py run in it beside a guest.
 
-The environment lies in the cache (CACHE/client), locked by requirements/client.txt: made by pip in about a minute,
-made again when the lock or the Python changes. The client runs on the outer machine, with its own disk, in the
-guest's network: to the server it is a program on the same host. Effects: CACHE/client, processes.
+The environment is that of requirements/client.txt (services/environment.py). The client runs on the outer machine,
+with its own disk, in the guest's network: to the server it is a program on the same host. Effects: processes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from e2e.places import CACHE, CHECKOUT
+from services.environment import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from e2e.guest import Guest
 
-HOME = CACHE / "client"
-LOCK = CHECKOUT / "requirements" / "client.txt"
 PROGRAM = Path(__file__).with_name("client.py")
 ADDRESS = "http://127.0.0.1:5000"
 LIMIT = 400.0
@@ -40,29 +33,7 @@ class ClientError(Exception):
 
 def client_python() -> Path:
     """Return the interpreter of the environment, made where it is not in the cache yet."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with HOME.with_name("client.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        complete, wanted = HOME / "complete", wanted_key()
-        if not complete.exists() or complete.read_text() != wanted:
-            make_environment()
-            complete.write_text(wanted)
-    return HOME / "bin" / "python"
-
-
-def wanted_key() -> str:
-    return hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()
-
-
-def make_environment() -> None:
-    """Install the lock as it stands: it is complete, so nothing is resolved; imports compile what they need."""
-    shutil.rmtree(HOME, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", str(HOME)], check=True)
-    pip = [str(HOME / "bin" / "python"), "-m", "pip", "--quiet", "--cache-dir", str(CACHE / "pip")]
-    how = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile"]
-    done = subprocess.run([*pip, "install", *how, "-r", str(LOCK)], check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ClientError(f"pip could not install {LOCK}:\n{done.stderr[-4000:]}")
+    return environment("client") / "bin" / "python"
 
 
 @dataclass(frozen=True)
@@ -73,6 +44,8 @@ class Client:
     python: Path
     directory: Path
     """Its home and working directory: all that it may leave on its own disk."""
+    login: tuple[str, str] | None = None
+    """A name and a password for the server; without it the client has no credentials of any kind."""
 
     def run(self, verb: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run it to its end and return its document; raises ClientError, TimeoutExpired."""
@@ -111,6 +84,8 @@ class Client:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "GIT_PYTHON_REFRESH": "quiet",
         }
+        if self.login:
+            pairs["MLFLOW_TRACKING_USERNAME"], pairs["MLFLOW_TRACKING_PASSWORD"] = self.login
         enter = ["nsenter", "-t", str(self.host.leader), "-n", "--", "env", "-i"]
         return [*enter, *(f"{name}={value}" for name, value in pairs.items()), str(self.python), str(PROGRAM), verb]
 

@@ -67,6 +67,8 @@ class Trial:
     restarts: int | None = 0
     daemon_stays: bool = True
     """Whether the same daemon process must be there at the end."""
+    sqlite: bool = True
+    """Whether the database is the one that ./install.sh makes; another machine's is not looked into."""
     cursor: str = ""
     began: float = 0.0
     prober: Prober = field(init=False)
@@ -121,7 +123,8 @@ class Trial:
         after = self._facts()
         for run, key, value in self._rows:
             assert read_row(self.host, run, key) == value
-        assert self.host.run(_CHECK).stdout.strip() == "ok"
+        if self.sqlite:
+            assert self.host.run(_CHECK).stdout.strip() == "ok"
         names = self.host.run("docker ps --all --format '{{.Names}}'").stdout.split()
         assert names.count(NAME) == 1
         if self.restarts == 0:
