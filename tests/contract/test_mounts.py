@@ -155,6 +155,19 @@ def test_mount_that_the_store_was_served_from_is_missed_though_nothing_names_it(
     apart.with_own_mounts(work)
 
 
+def test_mount_of_the_service_s_own_sandbox_is_not_missed_outside_of_it(place: Place) -> None:
+    def work() -> None:
+        place.store.mkdir()
+        apart.bind(place.ground, place.ground)  # what systemd does to StateDirectory=
+        remember(place.settings(), place.state, ROOT)
+        apart.unmount(place.ground)
+        assert [each.message for each in place.check() if each.level is not Level.OK] == []
+
+    if files.mount_of(place.ground).path != "/":
+        pytest.skip("the directory of temporary files is a mount of its own here")
+    apart.with_own_mounts(work)
+
+
 def test_file_system_that_does_not_answer_holds_up_neither_start_nor_watch(place: Place) -> None:
     def work() -> None:
         with apart.dead_file_system(place.point):

@@ -71,11 +71,11 @@ def lacking(real: str, mounted: Sequence[MountPoint], planned: Iterable[Planned]
         point = os.path.realpath(each.point)
         if point != "/" and inside(real, point) and point not in there:
             return Missing(point, each.source, each.command)
-    own = any(mount.path in there and _separate(mount, mounted) for mount in mounted if inside(real, mount.path))
+    own = any(mount.path in there and separate(mount, mounted) for mount in mounted if inside(real, mount.path))
     return None if own or not required else Missing()
 
 
-def _separate(mount: MountPoint, mounted: Sequence[MountPoint]) -> bool:
+def separate(mount: MountPoint, mounted: Sequence[MountPoint]) -> bool:
     """Whether something else than the root file system's own directory of this name is mounted there.
 
     systemd's sandbox mounts directories onto themselves; a bind mount of another directory is a mount like any other.

@@ -74,8 +74,9 @@ def trouble(at: Directory) -> Trouble | None:
 
 def remember(settings: Settings, state: Path, who: Identity) -> None:
     """Keep which mounts the stores lie on, for the next start. What cannot be kept is not worth an error."""
+    seen = mounted()
     known = {str(at.path): [mount.path, mount.kind, mount.source] for at in directories(settings)
-             if (mount := mount_of(at.path)).path != "/"}  # fmt: skip
+             if mounts.separate(mount := mount_of(at.path), seen)}  # fmt: skip
     file = _file(state)
     if known == _load(file):
         return
