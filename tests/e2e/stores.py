@@ -111,10 +111,11 @@ def restart(host: Guest, timeout: float = SERVE_LIMIT) -> None:
     host.wait_serving(timeout)
 
 
-def configure(host: Guest, *stores: Store, more: str = QUICK) -> None:
-    """Have the guest serve with these stores, and with no others; that their database is empty is meant so."""
+def configure(host: Guest, *stores: Store, more: str = QUICK, anew: bool = False) -> None:
+    """Have the guest serve with these stores, and with no others; `anew`: although the last database has data."""
     write(host, *stores, more=more)
-    host.run("mlflowd check --accept-database", check=False, timeout=120)
+    if anew:
+        host.run("mlflowd check --accept-database", check=False, timeout=120)
     restart(host, BUILD_LIMIT)
 
 

@@ -139,7 +139,7 @@ class TestMariadbAndAzure(StoreChecks):
     @pytest.fixture(scope="class")
     @classmethod
     def host(cls, guest: Guest, mariadb: Mariadb, azure: Azure) -> Guest:
-        stores.configure(guest, stores.database(mariadb), stores.azure(azure))
+        stores.configure(guest, stores.database(mariadb), stores.azure(azure), anew=True)
         return guest
 
     @pytest.fixture(scope="class")
@@ -169,7 +169,7 @@ class TestSqliteAndSftp(StoreChecks):
     @pytest.fixture(scope="class")
     @classmethod
     def host(cls, guest: Guest, sftp: Sftp) -> Guest:
-        stores.configure(guest, stores.sftp(sftp))
+        stores.configure(guest, stores.sftp(sftp), anew=True)
         return guest
 
     @pytest.fixture(scope="class")

@@ -17,12 +17,13 @@ CREATE TABLE experiments (
     experiment_id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(256) NOT NULL UNIQUE, artifact_location VARCHAR(256),
     lifecycle_stage VARCHAR(32), creation_time BIGINT, last_update_time BIGINT
 );
+CREATE TABLE runs (run_uuid VARCHAR(32) NOT NULL PRIMARY KEY, experiment_id INTEGER);
 CREATE TABLE metrics (key VARCHAR(250), value FLOAT, run_uuid VARCHAR(32), step BIGINT);
 """
 
 
 def make(path: Path, created: int = 1_700_000_000_000, rows: int = 100) -> Path:
-    """Make a database whose oldest experiment is of this time, with some metrics, and return its path."""
+    """Make a database whose oldest experiment is of this time, with a run and its metrics (`rows`); return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(SCHEMA)
@@ -30,6 +31,8 @@ def make(path: Path, created: int = 1_700_000_000_000, rows: int = 100) -> Path:
         connection.execute(
             "INSERT INTO experiments VALUES (0, 'Default', 'mlflow-artifacts:/0', 'active', ?, ?)", [created] * 2
         )
+        if rows:
+            connection.execute("INSERT INTO runs VALUES (?, 0)", ["a" * 32])
         connection.executemany(
             "INSERT INTO metrics VALUES (?, ?, ?, ?)", [("loss", 0.1, "a" * 32, n) for n in range(rows)]
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflowd.errors import ImageMissingError, MlflowdError
@@ -19,7 +20,6 @@ from mlflowd.stores.findings import refused, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from mlflowd.config import Settings
     from mlflowd.engine.api import Engine
@@ -55,7 +55,7 @@ def check(  # noqa: PLR0913, PLR0917 - the machine, and the candidate with what 
     except (MlflowdError, OSError) as error:
         message = f"The remote stores could not be tried: {getattr(error, 'message', error)}"
         return [warning("stores", message, getattr(error, "hint", "") or "journalctl -u docker -n 20")]
-    return _findings(settings, answers, _served(state), able, spec)
+    return _findings(settings, answers, _served(state, who), able, spec)
 
 
 def schema_of_file(settings: Settings, who: Identity, able: Abilities, spec: ContainerSpec) -> list[Finding]:
@@ -85,11 +85,13 @@ def _findings(
     return found
 
 
-def _served(state: Path) -> Fingerprint | None:
+def _served(state: Path, who: Identity) -> Fingerprint | None:
+    """Return the database served last; None where that is a SQLite file that nobody has put anything into yet."""
     try:
-        return fingerprint.load(state)
+        last = fingerprint.load(state)
     except MlflowdError:
         return None  # it is written anew; an unreadable record is no reason to refuse
+    return None if last and fingerprint.untouched(Path(last.place.path), who) else last
 
 
 def _ask(engine: Engine, who: Identity, spec: ContainerSpec, trial: Path) -> Answers:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflowd.errors import MlflowdError
@@ -18,8 +19,6 @@ from mlflowd.stores.findings import fine, misplaced, refused, warning
 from mlflowd.stores.places import SIDE_FILES, database_path
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlflowd.config import Settings
     from mlflowd.host.paths import Identity
     from mlflowd.stores.fingerprint import Fingerprint
@@ -129,6 +128,8 @@ def _same(path: Path, settings: Settings, state: Path, who: Identity) -> Finding
         served = fingerprint.load(state)
     except MlflowdError as error:
         return warning("database: fingerprint", error.message, error.hint)
+    if served and served.place.path != str(path) and fingerprint.untouched(Path(served.place.path), who):
+        served = None  # another place is named, and nobody has put anything into the last one yet
     return compare(path, found, served, create=settings.backend_store.create)
 
 

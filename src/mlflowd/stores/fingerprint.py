@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from mlflowd.config.uris import DatabaseUri
 
 
+_CONTENTS = ("runs", "registered_models", "logged_models", "trace_info", "datasets")
+"""MLflow's tables that somebody's work fills (mlflow/store/tracking/dbmodels/models.py and model_registry's)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A file by its device and inode numbers, which survive writing but not an exchange."""
@@ -94,6 +98,17 @@ def record(path: Path, state: Path, who: Identity) -> Fingerprint | None:
     return found
 
 
+def untouched(path: Path, who: Identity) -> bool:
+    """Whether a SQLite database is there and holds nothing but what MLflow makes by itself: the Default experiment.
+
+    May be used beside a running server. One that cannot be read may hold something.
+    """
+    try:
+        return place(path) is not None and bool(run_as(who, lambda: _holds_nothing(path)))
+    except MlflowdError:
+        return False
+
+
 def remote(database: DatabaseUri, oldest: str) -> Fingerprint:
     """Return the fingerprint of a server's database, by its URI without secrets and its oldest experiment."""
     return Fingerprint(Place(replace(database, driver="", password="", query="").written(), 0, 0), "", oldest, 1)
@@ -116,6 +131,12 @@ def _facts(path: Path, mode: str) -> tuple[str, str, int]:
         revision = _first(connection, "SELECT version_num FROM alembic_version")
         oldest = "SELECT experiment_id || '@' || creation_time FROM experiments ORDER BY creation_time, experiment_id"
         return revision, _first(connection, oldest), int(tables)
+
+
+def _holds_nothing(path: Path) -> bool:
+    with sqlite.opened(path, "ro") as connection:
+        used = any(_first(connection, f"SELECT 1 FROM {table}") for table in _CONTENTS)  # noqa: S608 - names of ours
+        return not used and _first(connection, "SELECT count(*) FROM experiments") in {"1", "0"}
 
 
 def _first(connection: sqlite3.Connection, query: str) -> str:

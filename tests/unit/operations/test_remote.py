@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fakes import databases
 from fakes.engine import FakeEngine
 from mlflowd.config import Settings
 from mlflowd.errors import EngineError
@@ -14,6 +15,7 @@ from mlflowd.operations import remote
 from mlflowd.server import command
 from mlflowd.server.abilities import Abilities
 from mlflowd.server.wiring import Machine
+from mlflowd.stores import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +70,16 @@ def test_both_stores_are_asked_once(engine: Watching, ground: Path, who: Identit
     assert {each.level for each in found} == {Level.OK}
     assert {each.check for each in found} == {"backend store", "database: fingerprint", "artifact store"}
     assert engine.calls == ["ask"]
+
+
+@pytest.mark.parametrize(("rows", "refused"), [(0, False), (1, True)])
+def test_an_empty_database_follows_sqlite_only_where_nobody_has_used_that(
+    engine: Watching, ground: Path, who: Identity, rows: int, refused: bool
+) -> None:
+    fingerprint.record(databases.make(ground / "mlflow.db", rows=rows), ground, who)
+    engine.stores = json.dumps({"backend": OK, "artifacts": OK})
+    found = [each for each in ask(engine, ground, who, **BOTH) if each.level is Level.FAILURE]
+    assert [each.check for each in found] == (["database: fingerprint"] if refused else [])
 
 
 def test_the_private_files_lie_apart_from_the_running_server_s_and_go(

@@ -108,6 +108,16 @@ def test_configuration_that_names_a_new_empty_place_is_refused(
     assert f"the one served last is {served}" in found.message
 
 
+def test_another_place_is_taken_where_nobody_has_used_the_last_one(
+    settings: Settings, ground: Path, who: Identity
+) -> None:
+    unused = databases.make(ground / "unused.db", rows=0)
+    fingerprint.record(unused, ground, who)
+    assert failures(database.guard(settings, ground, who)) == []
+    unused.unlink()
+    assert failures(database.guard(settings, ground, who))
+
+
 def test_accepted_loss_starts_anew(served: Path, ground: Path, look: Check) -> None:
     served.unlink()
     fingerprint.forget(ground)

@@ -71,6 +71,18 @@ def test_empty_database_never_takes_the_place_of_what_is_remembered(tmp_path: Pa
     assert fingerprint.load(tmp_path) == recorded
 
 
+def test_only_a_database_without_anybody_s_work_is_untouched(tmp_path: Path, who: Identity) -> None:
+    assert fingerprint.untouched(databases.make(tmp_path / "fresh.db", rows=0), who)
+    assert not fingerprint.untouched(databases.make(tmp_path / "used.db"), who)
+    assert not fingerprint.untouched(tmp_path / "missing.db", who)
+    (tmp_path / "garbage.db").write_bytes(b"not a database, at all" * 100)
+    assert not fingerprint.untouched(tmp_path / "garbage.db", who)
+    named = databases.make(tmp_path / "named.db", rows=0)
+    with closing(sqlite3.connect(named)) as connection, connection:
+        connection.execute("INSERT INTO experiments VALUES (1, 'mine', '', 'active', 1, 1)")
+    assert not fingerprint.untouched(named, who)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"place": []}', '{"place": {"path": "/x"}}'])
 def test_unreadable_record_is_said(tmp_path: Path, text: str) -> None:
     fingerprint_file(tmp_path).parent.mkdir()
