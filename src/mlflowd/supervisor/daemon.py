@@ -163,6 +163,7 @@ class Daemon:
     def _terminate(self) -> None:
         if self._stop_by is None:
             self._stop_by = time.monotonic() + self._settings.container.stop_grace + _STOP_MARGIN
+            self._outfit.effects.leave()
 
     def _finish(self, wake: Finished) -> None:
         if not self._work.finish(wake):

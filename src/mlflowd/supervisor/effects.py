@@ -37,6 +37,11 @@ class Effects:
         self._private = place.runtime / "private"
         self._trial = place.runtime / "trial"
         self._told: tuple[Finding, ...] = ()
+        self._leaving = False
+
+    def leave(self) -> None:
+        """Make no further server: the daemon is to stop, and the check before a start may take half a minute."""
+        self._leaving = True
 
     def apply(self, action: Action, progress: Progress) -> None:
         """Do it. Raises MlflowdError; RefusedError (or one with a permanent exit status) where a person is needed."""
@@ -78,12 +83,16 @@ class Effects:
 
     def _replace(self, container_id: str, spec: ContainerSpec, grace: float, progress: Progress) -> None:
         self._check(spec, running=True, progress=progress)
+        if self._leaving:
+            return
         self._engine.stop(container_id, grace)
         self._check(spec, running=False)
         self._engine.remove(container_id)
         self._make(spec)
 
     def _make(self, spec: ContainerSpec) -> None:
+        if self._leaving:
+            return
         preflight.settle(self._wish.settings, self._who)
         secrets.write(self._private, spec.files, self._who)
         try:

@@ -109,6 +109,16 @@ def test_a_replacement_is_tried_once_and_before_the_stop(ground: Path, who: Iden
     assert hands.engine.calls.index("ask") < hands.engine.calls.index("stop") < hands.engine.calls.index("create")
 
 
+def test_nothing_is_made_for_a_daemon_that_is_to_stop_while_it_tries_the_stores(ground: Path, who: Identity) -> None:
+    hands = Hands(ground, who, **REMOTE)
+    hands.engine.stores = OK
+    hands.effects.leave()
+    hands.create()
+    hands.replace()
+    assert "ask" in hands.engine.calls
+    assert not {"create", "stop"} & {*hands.engine.calls}
+
+
 def test_a_server_that_ended_is_started_without_asking(ground: Path, who: Identity) -> None:
     hands = Hands(ground, who, **REMOTE)
     hands.engine.stores = OK
