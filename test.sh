@@ -146,9 +146,11 @@ ensure_podman() { # a Podman of our own, for the time of the tests
 		network_config_dir = "$PODMAN_RUN/networks"
 	END
     export MLFLOWD_TEST_PODMAN=$PODMAN_RUN/podman.sock
-    CONTAINERS_CONF=$PODMAN_RUN/containers.conf podman --root "$MLFLOWD_TEST_CACHE/podman" --runroot "$PODMAN_RUN/run" \
-        --tmpdir "$PODMAN_RUN/tmp" system service --time=0 "unix://$MLFLOWD_TEST_PODMAN" \
-        </dev/null >"$MLFLOWD_TEST_CACHE/podman.log" 2>&1 &
+    ( # conmon leaves a file "oom" where it works
+        cd "$PODMAN_RUN" && CONTAINERS_CONF=$PODMAN_RUN/containers.conf exec podman \
+            --root "$MLFLOWD_TEST_CACHE/podman" --runroot "$PODMAN_RUN/run" --tmpdir "$PODMAN_RUN/tmp" \
+            system service --time=0 "unix://$MLFLOWD_TEST_PODMAN" </dev/null >"$MLFLOWD_TEST_CACHE/podman.log" 2>&1
+    ) &
     until_answers $! "$MLFLOWD_TEST_PODMAN" "$MLFLOWD_TEST_CACHE/podman.log"
 }
 

@@ -9,7 +9,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import ImageNotFound
+from docker.errors import APIError, ImageNotFound
 
 from mlflowd.engine.registry import Paced
 from mlflowd.engine.translate import translated
@@ -37,7 +37,11 @@ def made(api: Client, label: str) -> tuple[Image, ...]:
 def remove(api: Client, image_id: str) -> None:
     """Remove an image and its name; a missing one is fine."""
     with translated(f"removing the image {image_id}"), suppress(ImageNotFound):
-        api.remove_image(image_id)
+        try:
+            api.remove_image(image_id)
+        except APIError as error:
+            if "image not known" not in str(error.explanation):  # Podman has no status of its own for it: a 500
+                raise
 
 
 def load(api: Client, archive: Iterable[bytes], progress: Progress) -> tuple[str, ...]:
