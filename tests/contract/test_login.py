@@ -283,7 +283,7 @@ users.commit()
 """As docs/login.md has it."""
 
 
-def test_the_admin_s_password_is_changed_as_the_manual_says(host: Host, guarded: Guarded) -> None:
+def test_the_admin_s_password_is_changed_as_the_manual_says(host: Host, guarded: Guarded, engine_socket: str) -> None:
     settings = {"login": {"enabled": True, "admin_password": "credential:x"}}
     with host.server(SECRETS, **settings) as server:
         server.start()
@@ -294,7 +294,17 @@ def test_the_admin_s_password_is_changed_as_the_manual_says(host: Host, guarded:
         assert accounts.recognised(fresh.counter).verdict is Verdict.WRONG_PASSWORD
         changed = replace(fresh, admin=Login("admin", "the-second-password"))
         assert accounts.recognised(changed.counter).verdict is Verdict.DONE
-        rescue = ["docker", "exec", "-i", server.container_id, "python", "-c", _RESCUE]
+        rescue = [
+            "docker",
+            "--host",
+            f"unix://{engine_socket}",
+            "exec",
+            "-i",
+            server.container_id,
+            "python",
+            "-c",
+            _RESCUE,
+        ]
         subprocess.run(rescue, input=f"{ADMIN}\n".encode(), check=True)
         assert accounts.recognised(fresh.counter).verdict is Verdict.DONE
         assert accounts.settle(fresh.counter, fresh.probe).verdict is Verdict.DONE

@@ -22,7 +22,7 @@ def test_the_image_is_loaded_from_the_archive_and_served(host: Guest) -> None:
     name = host.run(f"docker inspect --format '{{{{index .RepoTags 0}}}}' {image}").stdout.strip()
     host.run(f"docker save {name} | gzip -1 >{ARCHIVE} && chmod 644 {ARCHIVE}", timeout=300)
     host.run("systemctl stop mlflowd", timeout=90)
-    host.run(f"docker rm {NAME} && docker images -q | sort -u | xargs docker rmi -f", timeout=120)
+    host.run(f"docker rm {NAME} && docker image prune --all --force", timeout=120)
     assert host.run("docker images -q").stdout == ""
     stores.configure(host, stores.Store(f'[image]\narchive = "{ARCHIVE}"\n'))
     assert host.run(SERVED).stdout.strip() == image
@@ -30,7 +30,7 @@ def test_the_image_is_loaded_from_the_archive_and_served(host: Guest) -> None:
 
 def test_a_cut_off_archive_is_refused_with_its_name(host: Guest) -> None:
     host.run("systemctl stop mlflowd", timeout=90)
-    host.run(f"docker rm {NAME} && docker images -q | sort -u | xargs docker rmi -f", timeout=120)
+    host.run(f"docker rm {NAME} && docker image prune --all --force", timeout=120)
     host.run(f"truncate -s 50M {ARCHIVE}")
     cursor = host.journal_end()
     host.run("systemctl start --no-block mlflowd")
