@@ -14,6 +14,7 @@ import pytest
 from e2e import stores
 from e2e.leaks import places_with
 from e2e.trial import Trial, start_seconds, write_rows
+from services.mariadb import running_mariadb
 from services.postgres import running_postgres
 from services.s3 import running_s3
 
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
     from e2e.guest import Guest
     from e2e.installation import Installation
+    from services.mariadb import Mariadb
     from services.postgres import Postgres
     from services.s3 import S3
+
+    Database = Postgres | Mariadb
 
 pytestmark = pytest.mark.timeout(1500)  # the first test may have to install, and derives an image
 SLACK = 15.0
@@ -87,12 +91,12 @@ def refused(host: Guest, cursor: str, timeout: float) -> str:
     return "\n".join(entry["MESSAGE"] for entry in entries if entry.get("MLFLOWD_EVENT") in REASONS)
 
 
-def revision(postgres: Postgres) -> str:
-    return postgres.sql("SELECT version_num FROM alembic_version", "mlflow")
+def revision(database: Database) -> str:
+    return database.sql("SELECT version_num FROM alembic_version", "mlflow")
 
 
-def revise(postgres: Postgres, to: str) -> None:
-    postgres.sql(f"UPDATE alembic_version SET version_num = '{to}'", "mlflow")  # noqa: S608 - a text of our own
+def revise(database: Database, to: str) -> None:
+    database.sql(f"UPDATE alembic_version SET version_num = '{to}'", "mlflow")  # noqa: S608 - a text of our own
 
 
 def started_anew(host: Guest) -> str:
@@ -103,27 +107,47 @@ def started_anew(host: Guest) -> str:
     return cursor
 
 
-def test_45_a_schema_of_another_version_is_named_and_not_tried_again(host: Guest, postgres: Postgres, s: float) -> None:
-    before = revision(postgres)
-    revise(postgres, UNKNOWN_REVISION)
+def another_schema_is_refused(host: Guest, database: Database, s: float) -> None:
+    before = revision(database)
+    revise(database, UNKNOWN_REVISION)
     try:
         said = refused(host, started_anew(host), s + 5 + SLACK)
         assert UNKNOWN_REVISION in said
-        assert revision(postgres) == UNKNOWN_REVISION
+        assert revision(database) == UNKNOWN_REVISION
     finally:
-        revise(postgres, before)
+        revise(database, before)
         stores.restart(host)
 
 
-def test_51_an_unreachable_database_degrades_without_a_restart(host: Guest, postgres: Postgres) -> None:
+def silence_degrades(host: Guest, database: Database) -> None:
     with Trial(host, sqlite=False) as trial:
-        with stores.unreachable(host, postgres.address, postgres.port):
+        with stores.unreachable(host, database.address, database.port):
             layer_troubled(host, "database", trial.cursor, 35 + SLACK)
             assert trial.seconds <= 35 + SLACK
             assert host.serving(), "the server itself is left alone"
             assert host.run("mlflowd status", check=False).returncode == 1
         trial.said("RECOVERED", timeout=60)
         assert trial.prober.outage() < 1
+
+
+def a_wrong_password_is_refused(host: Guest, database: Database, s: float) -> None:
+    host.write(f"{stores.SECRETS}/database", WRONG)
+    try:
+        said = refused(host, started_anew(host), s + 10 + SLACK)
+        assert "password" in said
+        assert database.user in said
+        assert places_with(host, WRONG) == []
+    finally:
+        host.write(f"{stores.SECRETS}/database", database.password)
+        stores.restart(host)
+
+
+def test_45_a_schema_of_another_version_is_named_and_not_tried_again(host: Guest, postgres: Postgres, s: float) -> None:
+    another_schema_is_refused(host, postgres, s)
+
+
+def test_51_an_unreachable_database_degrades_without_a_restart(host: Guest, postgres: Postgres) -> None:
+    silence_degrades(host, postgres)
 
 
 def test_51_a_database_that_is_unreachable_at_a_start_is_waited_for(host: Guest, postgres: Postgres, s: float) -> None:
@@ -138,15 +162,7 @@ def test_51_a_database_that_is_unreachable_at_a_start_is_waited_for(host: Guest,
 
 
 def test_52_a_wrong_password_is_refused_for_good_and_told_nowhere(host: Guest, postgres: Postgres, s: float) -> None:
-    host.write(f"{stores.SECRETS}/database", WRONG)
-    try:
-        said = refused(host, started_anew(host), s + 10 + SLACK)
-        assert "password" in said
-        assert postgres.user in said
-        assert places_with(host, WRONG) == []
-    finally:
-        host.write(f"{stores.SECRETS}/database", postgres.password)
-        stores.restart(host)
+    a_wrong_password_is_refused(host, postgres, s)
 
 
 def test_a_wrong_s3_key_is_refused_before_anything_is_touched(host: Guest, s3: S3, s: float) -> None:
@@ -192,3 +208,28 @@ def test_a_mistake_is_named_before_the_running_server_is_touched(host: Guest, li
             host.run("systemctl reload mlflowd", timeout=60)
         host.run("timeout 30 sh -c 'until mlflowd status; do sleep 0.2; done'")
         assert trial.prober.outage() == 0
+
+
+class TestOnMariadb:
+    """The faults of a database once more; the last of this module, because it gives the guest another one."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def mariadb(cls, guest: Guest) -> Iterator[Mariadb]:
+        with running_mariadb(guest.slot.outer_address) as server:
+            yield server
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def on_mariadb(cls, host: Guest, mariadb: Mariadb) -> Guest:
+        stores.configure(host, stores.database(mariadb), more=HEALTH, anew=True)
+        return host
+
+    def test_45_a_schema_of_another_version_is_named(self, on_mariadb: Guest, mariadb: Mariadb, s: float) -> None:
+        another_schema_is_refused(on_mariadb, mariadb, s)
+
+    def test_51_an_unreachable_database_degrades(self, on_mariadb: Guest, mariadb: Mariadb) -> None:
+        silence_degrades(on_mariadb, mariadb)
+
+    def test_52_a_wrong_password_is_refused_for_good(self, on_mariadb: Guest, mariadb: Mariadb, s: float) -> None:
+        a_wrong_password_is_refused(on_mariadb, mariadb, s)
