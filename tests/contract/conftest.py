@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,6 +27,7 @@ from mlflowd.server import abilities
 
 if TYPE_CHECKING:
     from contract.worlds import World
+    from mlflowd.server.abilities import Abilities
 
 MakeWorld = Callable[[Path], RealWorld]
 """Makes the world of a real engine, with a directory to mount."""
@@ -118,6 +120,37 @@ def image_with(engine_socket: str, mlflow_image: Image) -> Iterator[ImageWith]:
 
     yield make
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def engine(engine_socket: str) -> Iterator[DockerEngine]:
+    """The real Docker."""
+    engine = DockerEngine(engine_socket, 60.0)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def image(mlflow_image: Image) -> Image:
+    """The image of a module's servers; a module that needs packages has a fixture of its own."""
+    return mlflow_image
+
+
+@pytest.fixture(scope="module")
+def able(engine: DockerEngine, image: Image) -> Abilities:
+    """What that image can do."""
+    return abilities.parse(engine.ask(image.id, abilities.QUESTION, 60.0), "the test's image")
+
+
+@pytest.fixture(scope="module")
+def network(engine_socket: str) -> Iterator[str]:
+    """The name of a network that the module's first server makes; it is removed in the end."""
+    name = f"mlflowd-test-{uuid.uuid4().hex[:8]}"
+    yield name
+    api = docker.APIClient(f"unix://{engine_socket}", version="1.41")
+    with suppress(docker.errors.NotFound):
+        api.remove_network(name)
+    api.close()
 
 
 def _maker(request: pytest.FixtureRequest) -> MakeWorld:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.test_server import able, engine, host, image, network  # noqa: F401 - fixtures
+from contract.test_server import host  # noqa: F401 - a fixture
 from e2e.client_environment import PROGRAM, client_python
 
 if TYPE_CHECKING:

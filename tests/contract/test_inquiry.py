@@ -23,7 +23,6 @@ import docker
 import pytest
 
 from mlflowd.config import Settings
-from mlflowd.engine.docker import DockerEngine
 from mlflowd.errors import EngineError, ExitStatus
 from mlflowd.host.paths import Identity
 from mlflowd.model import Finding, Level, Secrets
@@ -40,6 +39,7 @@ from services.sftp import running_sftp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from mlflowd.engine.docker import DockerEngine
     from mlflowd.model import ContainerSpec, Image
     from services.azure import Azure
     from services.mariadb import Mariadb
@@ -58,12 +58,6 @@ PACKAGES = (
 NETWORK = f"mlflowd-test-{uuid.uuid4().hex[:8]}"
 ENOUGH = 60.0
 """Seconds after which an inquiry has hung, on a machine that others use too."""
-
-
-@pytest.fixture(scope="module")
-def engine(engine_socket: str) -> Iterator[DockerEngine]:
-    with closing(DockerEngine(engine_socket, 60)) as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,10 @@ import pytest
 
 from contract.test_server import UID, Server, free_port
 from mlflowd.config import Settings
-from mlflowd.engine.docker import DockerEngine
 from mlflowd.host import secrets as host_secrets
 from mlflowd.host.paths import Identity
 from mlflowd.model import Address, Secrets
-from mlflowd.server import abilities, accounts, command, login, names, probe
+from mlflowd.server import accounts, command, login, names, probe
 from mlflowd.server.accounts import Counter, Verdict
 from mlflowd.server.call import Login
 from mlflowd.server.probe import Kind
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from contract.conftest import ImageWith
+    from mlflowd.engine.docker import DockerEngine
     from mlflowd.model import Image
     from mlflowd.server.abilities import Abilities
 
@@ -93,30 +93,8 @@ class Guarded:
 
 
 @pytest.fixture(scope="module")
-def engine(engine_socket: str) -> Iterator[DockerEngine]:
-    engine = DockerEngine(engine_socket, 30)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
 def image(image_with: ImageWith) -> Image:
     return image_with("Flask-WTF<2")
-
-
-@pytest.fixture(scope="module")
-def able(engine: DockerEngine, image: Image) -> Abilities:
-    return abilities.parse(engine.ask(image.id, abilities.QUESTION, 60), "the test's image")
-
-
-@pytest.fixture(scope="module")
-def network(engine_socket: str) -> Iterator[str]:
-    name = f"mlflowd-test-{uuid.uuid4().hex[:8]}"
-    yield name
-    api = docker.APIClient(f"unix://{engine_socket}", version="1.41")
-    with suppress(docker.errors.NotFound):
-        api.remove_network(name)
-    api.close()
 
 
 @dataclass(frozen=True)

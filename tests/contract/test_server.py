@@ -10,16 +10,14 @@ import socket
 import sqlite3
 import time
 import uuid
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import docker
 import pytest
 
 from mlflowd.config import Settings
-from mlflowd.engine.docker import DockerEngine
 from mlflowd.errors import MlflowdError
 from mlflowd.model import Address, ContainerSpec, ContainerStatus, Image
 from mlflowd.server import abilities, causes, command, loglines, probe
@@ -29,6 +27,7 @@ from mlflowd.server.wiring import Machine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlflowd.engine.docker import DockerEngine
     from mlflowd.model import Container, KnownCause
     from mlflowd.server.abilities import Abilities
 
@@ -91,39 +90,6 @@ class Server:
         end = self.ended()
         lines = [line.text for line in self.log()]
         return causes.recognise(lines, end.exit_code, end.oom_killed, self.spec)
-
-
-@pytest.fixture(scope="module")
-def engine(engine_socket: str) -> Iterator[DockerEngine]:
-    engine = DockerEngine(engine_socket, 30)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def image(engine: DockerEngine) -> Image:
-    reference = os.environ.get("MLFLOWD_TEST_IMAGE", "mlflowd/mlflow:v3.17.2")
-    if image := engine.image(reference):
-        return image
-    message = f"no image {reference} (MLFLOWD_TEST_IMAGE names another one)"
-    if os.environ.get("MLFLOWD_TEST_REQUIRE_ENGINE") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-@pytest.fixture(scope="module")
-def able(engine: DockerEngine, image: Image) -> Abilities:
-    return abilities.parse(engine.ask(image.id, abilities.QUESTION, 60), "the test's image")
-
-
-@pytest.fixture(scope="module")
-def network(engine_socket: str) -> Iterator[str]:
-    name = f"mlflowd-test-{uuid.uuid4().hex[:8]}"
-    yield name
-    api = docker.APIClient(f"unix://{engine_socket}", version="1.41")
-    with suppress(docker.errors.NotFound):
-        api.remove_network(name)
-    api.close()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ import docker
 import pytest
 
 from mlflowd.config import Settings
-from mlflowd.engine.docker import DockerEngine
 from mlflowd.model import ContainerStatus, Secrets
 from mlflowd.server import abilities, command, probe
 from mlflowd.server.wiring import Machine
@@ -37,6 +36,7 @@ from services.sftp import running_sftp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from mlflowd.engine.docker import DockerEngine
     from mlflowd.model import Address, ContainerSpec, Image
 
 pytestmark = pytest.mark.engine
@@ -51,20 +51,8 @@ PACKAGES = ("azure-storage-blob>=12", "boto3", "paramiko<4", "psycopg2-binary", 
 
 
 @pytest.fixture(scope="module")
-def engine(engine_socket: str) -> Iterator[DockerEngine]:
-    engine = DockerEngine(engine_socket, 60)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
 def image(image_with: Callable[..., Image]) -> Image:
     return image_with(*PACKAGES)
-
-
-@pytest.fixture(scope="module")
-def able(engine: DockerEngine, image: Image) -> abilities.Abilities:
-    return abilities.parse(engine.ask(image.id, abilities.QUESTION, 60), "the test's image")
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +62,6 @@ def bridge(engine_socket: str) -> str:
     gateway = str(api.inspect_network("bridge")["IPAM"]["Config"][0]["Gateway"])
     api.close()
     return gateway
-
-
-@pytest.fixture(scope="module")
-def network(engine_socket: str) -> Iterator[str]:
-    name = f"mlflowd-test-{uuid.uuid4().hex[:8]}"
-    yield name
-    api = docker.APIClient(f"unix://{engine_socket}", version="1.41")
-    with suppress(docker.errors.NotFound):
-        api.remove_network(name)
-    api.close()
 
 
 @pytest.fixture
