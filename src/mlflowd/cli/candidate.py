@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflowd.errors import EnginePermissionError, EngineUnreachableError, ExitStatus, MlflowdError
+from mlflowd.errors import EnginePermissionError, EngineUnreachableError, ExitStatus, MlflowdError, RefusedError
 from mlflowd.host import secrets
 from mlflowd.host.paths import runtime_directory
 from mlflowd.operations import derived
@@ -21,6 +21,7 @@ from mlflowd.operations.images_kept import ImagesKept
 from mlflowd.server import abilities, artifact_stores, command, login
 from mlflowd.server.wiring import Machine
 from mlflowd.stores.findings import failure, fine, warning
+from mlflowd.supervisor.images import base_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ def find(settings: Settings, engine: Engine, state: Path, who: Identity) -> Cand
     except (EngineUnreachableError, EnginePermissionError):
         return Candidate(())  # told by the check of the engine
     except MlflowdError as error:
-        return Candidate((warning("image", error.message, error.hint),))
+        return Candidate((_unusable(error),))
     if image is None or able is None:
         return Candidate((finding,))
     try:
@@ -80,8 +81,7 @@ def _image(
     """Return the image that would run, what it can do, and what is to be said of it. Raises MlflowdError."""
     reference = settings.image.reference
     kept = ImagesKept(state, who).read()
-    pinned = engine.image(pin) if (pin := kept.pins.get(reference, "")) else None
-    base = engine.stand_in(reference) or pinned or engine.image(reference)
+    base, _ = base_of(engine, reference, kept.pins.get(reference, ""))
     if base is None:
         message = f"The image {reference} is not here yet: it is fetched at the start."
         return None, None, warning("image", message, "sudo mlflowd image pull, or sudo mlflowd image build")
@@ -98,6 +98,13 @@ def _image(
     if image := derived.present(engine, what):
         return image, known(image), fine("image", f"{what.tag} is here, with {', '.join(what.packages)}")
     return None, None, _lacking(settings, what)
+
+
+def _unusable(error: MlflowdError) -> Finding:
+    """Return what a start would say: it refuses a tag that moved, and tries again what may pass."""
+    if isinstance(error, RefusedError):
+        return failure("image", error.message, error.hint, error.exit_status)
+    return warning("image", error.message, error.hint)
 
 
 def _lacking(settings: Settings, what: derived.Derived) -> Finding:

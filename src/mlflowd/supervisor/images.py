@@ -53,6 +53,24 @@ class Chosen:
         return Served(self.image.id, self.base.id)
 
 
+def base_of(engine: Engine, reference: str, pin: str) -> tuple[Image | None, Image | None]:
+    """Return the local image that the reference means, and the one that its name has moved to, None where it has not.
+
+    An image that was built in place of the wanted one comes first: who builds wants it used. Else the one that served
+    under this name goes on (`pin` is its id, "" for none), wherever the name has moved. Raises RefusedError where it
+    has moved and that one is gone.
+    """
+    if stand_in := engine.stand_in(reference):
+        return stand_in, None
+    named = engine.image(reference)
+    if not pin or (named and named.id == pin):
+        return named, None
+    before = engine.image(pin)
+    if named and not before:
+        raise _moved(reference, pin, named)
+    return before, named
+
+
 class Images:
     """The choice of one configuration."""
 
@@ -129,22 +147,11 @@ class Images:
             self._kept.pin(self._reference, image.id)
 
     def _local(self, pin: str) -> Image | None:
-        """Return the image that was built in place of the wanted one, or that one: who builds wants it used.
-
-        Of the latter, the one that served under this name goes on (`pin` is its id), wherever the name has moved.
-        Raises RefusedError where it has moved and that one is gone.
-        """
-        if stand_in := self._engine.stand_in(self._reference):
-            return stand_in
-        named = self._engine.image(self._reference)
-        if not pin or (named and named.id == pin):
-            return named
-        before = self._engine.image(pin)
-        if named and before:
-            self._warn(before, named)
-        if named and not before:
-            raise _moved(self._reference, pin, named)
-        return before
+        """Return the base as `base_of` does, and warn where the name has moved away from it."""
+        base, elsewhere = base_of(self._engine, self._reference, pin)
+        if base and elsewhere:
+            self._warn(base, elsewhere)
+        return base
 
     def _warn(self, before: Image, named: Image) -> None:
         if self._warned != named.id:
