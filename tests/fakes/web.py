@@ -16,14 +16,21 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def web(reply: Reply) -> Iterator[Address]:
-    """Serve; `reply` gets method, path with query, and body, and returns status and body."""
+def web(reply: Reply, seen: list[dict[str, str]] | None = None, **headers: str) -> Iterator[Address]:
+    """Serve; `reply` gets method, path with query, and body, and returns status and body.
+
+    `seen` gets the method, path and headers of each request; each answer has these headers too.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if seen is not None:
+                seen.append({"method": self.command, "path": self.path, **dict(self.headers)})
             status, content = reply(self.command, self.path, body)
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

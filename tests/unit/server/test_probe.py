@@ -7,11 +7,11 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fakes import web as fakes_web
 from mlflowd.model import Address
 from mlflowd.server import probe
 from mlflowd.server.probe import Kind
@@ -27,31 +27,11 @@ def web(reply: Callable[[str, str, bytes], Reply]) -> Iterator[tuple[Address, li
     """Serve HTTP; `reply` gets method, path and body. Yields the address and the headers of each request."""
     seen: list[dict[str, str]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            seen.append({"method": self.command, "path": self.path, **dict(self.headers)})
-            status, content = reply(self.command, self.path.partition("?")[0], body)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("Location", "http://127.0.0.1:9/")
-            self.end_headers()
-            self.wfile.write(content)
+    def plainly(method: str, path: str, body: bytes) -> Reply:
+        return reply(method, path.partition("?")[0], body)
 
-        do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 - the names that http.server calls
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield Address("127.0.0.1", server.server_address[1]), seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with fakes_web.web(plainly, seen, Location="http://127.0.0.1:9/") as address:
+        yield address, seen
 
 
 @contextmanager
