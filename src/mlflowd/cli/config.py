@@ -64,7 +64,7 @@ def _validate(path: Path | None) -> None:
     if who is None:
         return
     try:
-        found = secrets.read(settings, state_directory(), who, make=False)
+        found = secrets.read(settings, state_directory(), who, make=False, backup=True)
     except secrets.UnreadError as error:
         if not error.elsewhere or secrets.in_unit(os.environ):
             raise

@@ -12,7 +12,8 @@ from mlflowd.config.uris import StoreKind, is_this_machine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlflowd.config.settings import ArtifactStoreSettings, BackendStoreSettings, DiskSettings, Settings
+    from mlflowd.config.settings import ArtifactStoreSettings, BackendStoreSettings, Settings
+    from mlflowd.config.upkeep import DiskSettings
 
 
 class Contradiction(NamedTuple):

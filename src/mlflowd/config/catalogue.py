@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mlflowd.config.settings import Section, Settings
+from mlflowd.config.section import Section
+from mlflowd.config.settings import Settings
 from mlflowd.config.values import Kind, nearest
 
 if TYPE_CHECKING:

@@ -44,11 +44,16 @@ def secret_sources(settings: Settings) -> dict[str, SecretSource]:
 def public_files(settings: Settings) -> dict[str, str]:
     """Return the absolute paths of the files that the server reads and anybody may, by their keys.
 
-    They are "artifact_store.ca_file", "artifact_store.known_hosts", and for a file that the database's URI names
-    "backend_store.uri.OPTION", such as "backend_store.uri.sslrootcert".
+    They are "artifact_store.ca_file", "artifact_store.known_hosts", the same of "backup", and for a file that
+    the database's URI names "backend_store.uri.OPTION", such as "backend_store.uri.sslrootcert".
     """
-    store = settings.artifact_store
-    named = {"artifact_store.ca_file": store.ca_file, "artifact_store.known_hosts": store.known_hosts}
+    store, backup = settings.artifact_store, settings.backup
+    named = {
+        "artifact_store.ca_file": store.ca_file,
+        "artifact_store.known_hosts": store.known_hosts,
+        "backup.ca_file": backup.ca_file,
+        "backup.known_hosts": backup.known_hosts,
+    }
     return {key: path for key, path in named.items() if path} | dict(_of_query(settings, PUBLIC_OPTIONS))
 
 

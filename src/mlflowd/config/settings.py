@@ -6,16 +6,17 @@ No effects: load.py reads the file and the environment, since pydantic-settings'
 at the first error; what it does here is to lay them over each other and over the defaults.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mlflowd.config import uris
 from mlflowd.config.agreement import ContradictionsError, contradictions
 from mlflowd.config.secret_sources import Secret
+from mlflowd.config.section import Section, key
 from mlflowd.config.server_rules import (
     Arguments,
     Environment,
@@ -27,14 +28,20 @@ from mlflowd.config.server_rules import (
     UvicornOptions,
 )
 from mlflowd.config.stores import Artifacts, Backend, Region, StoreEndpoint
+from mlflowd.config.upkeep import (
+    BackupSettings,
+    DiskSettings,
+    HealthSettings,
+    LogSettings,
+    RestartSettings,
+    UpgradeSettings,
+)
 from mlflowd.config.values import (
     WORKERS,
     AbsolutePath,
     Automatic,
     Endpoint,
     Flag,
-    Free,
-    Grace,
     MaybePath,
     Share,
     Span,
@@ -46,21 +53,6 @@ from mlflowd.config.values import (
     whole,
     whole_or_auto,
 )
-
-
-def key(default: object, description: str) -> Any:  # noqa: ANN401 - what pydantic's Field itself returns
-    """Make a key of a section: its default in the notation of the file, and one line of why."""
-    return Field(default=default, description=description)
-
-
-class Section(BaseModel):
-    """A section of the file: frozen, no unknown keys, defaults checked like any other value."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
-
-    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        """Say nothing: values may hold secrets, and a repr ends up in tracebacks."""
-        yield from ()
 
 
 class EngineSettings(Section):
@@ -201,54 +193,6 @@ class LoginSettings(Section):
     ] = key("READ", "what a user may do with what others made")
 
 
-class HealthSettings(Section):
-    """How the server is watched."""
-
-    interval: Span = key("6s", "between two looks while all is well")
-    retry_interval: Span = key("1s", "between two looks after a missed probe")
-    starting_interval: Span = key("100ms", "between two looks while the server starts")
-    timeout: Span = key("3s", "how long the server may take to answer a probe")
-    misses: Annotated[int, whole(1, 100)] = key(3, "missed probes in a row that make the server hung, and restarted")
-    start_deadline: Span = key(
-        "3min", "from the start to the first answer; MLflow waits 105s for a database that is down"
-    )
-    database_interval: Span = key("10s", "between two looks at the database through the server")
-    database_timeout: Span = key("25s", "how long that may take; MLflow itself waits 20s for a locked database")
-    store_interval: Span = key("10s", "between two looks at the stores' files")
-    artifact_interval: Span = key("15min", "between two artifacts written, read and deleted as a probe")
-
-
-class RestartSettings(Section):
-    """How the server is brought back."""
-
-    backoff_first: Span = key("1s", "the wait after the first failure; it doubles with each further one")
-    backoff_max: Span = key("60s", "the longest wait; MLflow's clients give up after about 4 minutes")
-    stable_after: Span = key("2min", "how long the server must serve until its failures are forgotten")
-    kill_grace: Grace = key("5s", "what a hung server gets before it is killed")
-
-
-class DiskSettings(Section):
-    """How full the file systems of the stores and of the engine may get; percentages go for inodes too."""
-
-    interval: Span = key("30s", "between two looks at the file systems")
-    warn: Free = key("10%", "free space below which the journal has a warning")
-    critical: Free = key("3%", "free space below which the state is degraded")
-    require_free: Free = key("100M", "free space below which a start is refused")
-
-
-_LEVELS = Literal["debug", "info", "warning", "error"]
-
-
-class LogSettings(Section):
-    """What the journal gets."""
-
-    level: Annotated[_LEVELS, choice("debug", "info", "warning", "error")] = key(
-        "info", "mlflowd's own events, from this level on"
-    )
-    forward: Flag = key(True, "whether the server's own lines go to the journal, under the identifier mlflow")
-    access: Flag = key(False, "whether the server logs every request; it costs throughput")
-
-
 _LAYERS = "layers"
 
 
@@ -267,6 +211,8 @@ class Settings(BaseSettings):
     health: HealthSettings = Field(default_factory=HealthSettings)
     restart: RestartSettings = Field(default_factory=RestartSettings)
     disk: DiskSettings = Field(default_factory=DiskSettings)
+    backup: BackupSettings = Field(default_factory=BackupSettings)
+    upgrade: UpgradeSettings = Field(default_factory=UpgradeSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @classmethod

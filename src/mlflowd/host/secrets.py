@@ -34,8 +34,10 @@ KEPT: Final = {"login.secret_key": "login-secret-key", "login.probe_password": "
 """Secrets that mlflowd makes where login.enabled, and their files in <state>/state; never made again while there."""
 _UNIT: Final = Path("/run/credentials/mlflowd.service")
 """The credentials of the unit while it runs: root may look at them from outside (systemd.exec(5))."""
-_FILES: Final = ("artifact_store.key_file", "backend_store.uri.")
+_FILES: Final = ("artifact_store.key_file", "backup.key_file", "backend_store.uri.")
 """Keys whose secret is a whole file, kept as it is: OpenSSH wants the last line end of a key."""
+_BACKUP: Final = "backup."
+"""Begins the keys of what backups alone need."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -52,18 +54,27 @@ class _ElsewhereError(MlflowdError):
     """The unit's own processes may see what this one does not."""
 
 
-def read(
-    settings: Settings, state: Path, who: Identity, *, make: bool = True, environ: Mapping[str, str] | None = None
+def read(  # noqa: PLR0913 - whose, and how, by name
+    settings: Settings,
+    state: Path,
+    who: Identity,
+    *,
+    make: bool = True,
+    backup: bool = False,
+    environ: Mapping[str, str] | None = None,
 ) -> Secrets:
     """Return every secret and file that the settings name, by its key.
 
-    `make`: secrets of KEPT that are missing are made; without it they are left out. `environ`: of this process,
-    another one in tests alone. Raises UnreadError with the remedies; nothing that is raised holds a secret.
+    `make`: secrets of KEPT that are missing are made; without it they are left out. `backup`: those of `[backup]` too,
+    which the server has no use for. `environ`: of this process, another one in tests alone. Raises UnreadError with
+    the remedies; nothing that is raised holds a secret.
     """
     around = os.environ if environ is None else environ
     values: dict[str, str] = {}
     problems: list[tuple[str, MlflowdError]] = []
     for key, fetch in _fetchers(settings, state, who, around, make=make):
+        if key.startswith(_BACKUP) and not backup:
+            continue
         try:
             values[key] = fetch()
         except MlflowdError as error:
