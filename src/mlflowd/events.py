@@ -100,6 +100,34 @@ class Event(Enum):
     """A file system is nearly full."""
     STORE_MISSING = ("c07fa6f7e07e437a9f1d9efe39855b7e", Priority.CRIT, "remedy")
     """The database file was removed or exchanged under the server."""
+    ACTIVE_RUNS = ("fc41dead76314c5985df83c9f15de7f7", Priority.WARNING, "runs", "remedy")
+    """An upgrade interrupts runs that are being written."""
+    UPGRADE_REHEARSED = ("e9e0b08920ef4ce6ad3baea337bc4919", Priority.NOTICE, "image", "seconds")
+    """The migration of the database was tried on a copy."""
+    UPGRADE_STARTED = ("a114d76e1aed41e6bb59eed8d16eb999", Priority.NOTICE, "image")
+    """The server is stopped for an upgrade."""
+    UPGRADE_DONE = ("d3782724decb4586907f048e3fb11d98", Priority.NOTICE, "image", "downtime")
+    """The new image serves, reads and writes."""
+    UPGRADE_UNDONE = ("61bd7837f2484c139c18a83a20af7503", Priority.ERR, "image", "remedy")
+    """An upgrade failed; image and database are those of before."""
+    RESTORE_STARTED = ("a2cc35624fcd42f39289319b3a5961fb", Priority.NOTICE, "snapshot")
+    """The server is stopped, and a backup takes the place of today's data."""
+    RESTORE_DONE = ("75972895ef194ebd90f3341ef4b843f9", Priority.NOTICE, "snapshot", "downtime")
+    """The server serves the restored data."""
+    RESTORE_UNDONE = ("ef6e338917e643c29900ba66badea99e", Priority.ERR, "snapshot", "remedy")
+    """A restore failed; the data are those of before."""
+    BACKUP_DONE = ("b57e719741cc48898a12afb7d0a2beae", Priority.NOTICE, "snapshot", "seconds")
+    """A backup is complete."""
+    BACKUP_FAILED = ("d1f5fc9b640046738687638dfafc7994", Priority.ERR, "remedy")
+    """A backup, or the check of the repository, failed."""
+    BACKUP_DAMAGED = ("08fcbee8076847769d7fa11214a9ec65", Priority.CRIT, "remedy")
+    """The database that was to be saved, or what was saved, is damaged."""
+    BACKUP_STALE = ("fc9e996578f443e8984b062cec5b1b62", Priority.WARNING, "remedy")
+    """The newest good backup is too old."""
+    BACKUP_VERIFIED = ("011310e320924ccdac722d55a162194e", Priority.NOTICE, "snapshot", "seconds")
+    """A backup was restored into a scratch directory and read through MLflow."""
+    DEPLOYMENT_ADOPTED = ("d2fb50028ca3408caffcc1a0cbe7bfdb", Priority.NOTICE, "container_name")
+    """An MLflow that ran without mlflowd is mlflowd's now."""
     RELOADED = ("84589c06dd334fc2a4f93da3260a081a", Priority.NOTICE)
     """A new configuration is in effect."""
     RELOAD_REFUSED = ("09ab7b9627d940e28ac3dcadc0f91f63", Priority.ERR, "remedy")
