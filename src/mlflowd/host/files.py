@@ -190,6 +190,15 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     new.replace(path)
 
 
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory last across a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def make_directory(path: Path, who: Identity, mode: int = 0o700) -> None:
     """Make `path` for `who`, and the missing directories above it. Raises OSError and MlflowdError.
 

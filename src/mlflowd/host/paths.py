@@ -1,7 +1,7 @@
 """Where mlflowd keeps its things, and as whom it works.
 
 Reads the environment (STATE_DIRECTORY and RUNTIME_DIRECTORY, as systemd sets them; systemd.exec(5)) and the user
-database. `run_as` forks when this process is root; nothing else here has an effect.
+database. `run_as` forks when this process is root, `become` gives up root; nothing else here has an effect.
 """
 
 from __future__ import annotations
@@ -112,6 +112,24 @@ def run_as(who: Identity, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - wha
         kind, message, hint, status = told["error"]
         raise _kinds(MlflowdError).get(kind, MlflowdError)(message, hint, ExitStatus(status))
     return told["value"]
+
+
+def become(who: Identity, *sockets: Path) -> None:
+    """Give up root for good: this process goes on as `who`, in the groups of these sockets (the engine's) besides.
+
+    So a command that root runs makes files as the daemon makes them, and the kernel judges what it may touch. Nothing
+    happens in a process that is not root's. Raises MlflowdError where that cannot be done.
+    """
+    if os.geteuid() != 0 or who.uid == 0:
+        return
+    groups = {socket.stat().st_gid for socket in sockets if socket.exists()} - {0}
+    try:
+        os.setgroups(sorted(groups))
+        os.setgid(who.gid)
+        os.setuid(who.uid)
+    except OSError as error:
+        raise MlflowdError(f"This process cannot go on as {who.name}: {error.strerror}.") from error
+    os.environ["HOME"] = str(state_directory())
 
 
 def _child(who: Identity, work: Callable[[], Any], writer: int) -> NoReturn:

@@ -1,13 +1,14 @@
 """The SQLite database of the backend store: is it one, is it whole, which journal does it keep.
 
-Effects: `quick_check` rolls a hot journal back, as every first opening does; `set_journal_mode` changes the file.
-Both work as the service's user (host.paths.run_as): what SQLite leaves beside the database (-wal, -shm, -journal)
-must never belong to root, or the server cannot write any more. Nothing here is for a database of a running server
-but `header` and `opened`.
+Effects: `quick_check` rolls a hot journal back, as every first opening does; `set_journal_mode` changes the file;
+`copy` writes another one. They work as the service's user (host.paths.run_as): what SQLite leaves beside the database
+(-wal, -shm, -journal) must never belong to root, or the server cannot write any more. Nothing here is for a database
+of a running server but `header`, `opened`, `copy` and `revision`.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
@@ -88,6 +89,41 @@ def set_journal_mode(path: Path, wanted: str, who: Identity) -> str:
     if mode == "keep":
         return journal_mode(path, who) if header(path) == "database" else "delete"
     return str(run_as(who, lambda: _pragma(path, "rwc", f"journal_mode={mode}")))
+
+
+def copy(source: Path, target: Path, who: Identity) -> None:
+    """Copy a database, whether a server is writing to it or not, to a new file, page by page as it is.
+
+    In one step, as of one moment: beside WAL nobody waits for it; beside a rollback journal writers wait while it
+    lasts. The pages keep their places, so that two copies of a database that changed little differ little. A hot
+    journal is rolled back. Raises as `quick_check`, and MlflowdError where the target cannot be written.
+    """
+    run_as(who, lambda: _copy(source, target))
+
+
+def revision(path: Path, who: Identity) -> str:
+    """Return the schema's alembic revision, "" where there is none. Raises as `quick_check`."""
+    return str(run_as(who, lambda: _revision(path)))
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    with opened(source, "rw") as connection, opened(target, "rwc") as new:
+        new.execute("PRAGMA synchronous = OFF")  # of a copy that was cut short nothing is used
+        connection.backup(new)
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _revision(path: Path) -> str:
+    with opened(path, "rw") as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+            return ""
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(row[0]) if row else ""
 
 
 def _quick_check(path: Path, interrupted: Callable[[], bool]) -> str:
