@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -41,6 +42,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _artifacts(settings.artifact_store)
     yield from _file_servers(settings.artifact_store)
     yield from _login(settings)
+    yield from _backup(settings)
     if both := sorted(set(settings.server.environment) & set(settings.server.secrets)):
         keys = ("server.secrets", "server.environment")
         yield Contradiction(keys, f"{both[0]} stands in both", "leave one of them out")
@@ -149,6 +151,37 @@ def _login(settings: Settings) -> Iterator[Contradiction]:
             "is missing, and MLflow starts without none",
             'such as admin_password = "credential:admin-password"',
         )
+
+
+_OF_REPOSITORY: Final = {
+    "access_key": "s3:",
+    "secret_key": "s3:",
+    "region": "s3:",
+    "ca_file": "s3:",
+    "key_file": "sftp:",
+    "known_hosts": "sftp:",
+}
+"""Keys of [backup] and the repositories that use them, by their beginning."""
+
+
+def _backup(settings: Settings) -> Iterator[Contradiction]:
+    backup, key = settings.backup, "backup.repository"
+    if backup.repository and backup.password is None:
+        hint = 'such as password = "file:/etc/mlflowd/backup-password", and keep a copy elsewhere'
+        yield Contradiction(("backup.password", key), "is missing, and restic encrypts every repository", hint)
+    for name, beginning in _OF_REPOSITORY.items():
+        if getattr(backup, name) not in _UNSET and not backup.repository.startswith(beginning):
+            reason = "has no meaning for this repository"
+            yield Contradiction((f"backup.{name}", key), reason, f"it is for those that begin with {beginning}")
+    if not backup.repository.startswith("/"):
+        return
+    repository, database = Path(backup.repository), settings.backend_store.file
+    stores = {"artifact_store.uri": settings.artifact_store.directory}
+    stores["backend_store.uri"] = database.parent if database else None
+    for store, directory in stores.items():
+        if directory and (repository.is_relative_to(directory) or directory.is_relative_to(repository)):
+            reason = f"lies within {directory}, or the other way round: a store's disk and its backup's are two"
+            yield Contradiction((key, store), reason, "name a directory elsewhere, best on another disk or machine")
 
 
 def _spans(settings: Settings) -> Iterator[Contradiction]:

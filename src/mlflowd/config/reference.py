@@ -89,7 +89,8 @@ client could fetch it.
 Keys of one section or two can contradict each other: `health.timeout` and `health.starting_interval` must be shorter
 than `health.start_deadline`, `server.graceful_timeout` shorter than `container.stop_grace`, `restart.backoff_first`
 not longer than `restart.backoff_max`, `disk.critical` not more than `disk.warn`. A key of `[artifact_store]` that the
-kind of store does not use is refused, and so is a password that stands in the URI and in a key of its own.
+kind of store does not use is refused, and so is a password that stands in the URI and in a key of its own. A backup's
+repository has a password, and lies in none of the stores' directories.
 """
 
 

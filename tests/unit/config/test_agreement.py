@@ -12,6 +12,7 @@ from mlflowd.config import Settings
 S3: dict[str, Any] = {"uri": "s3://models"}
 DATABASE: dict[str, Any] = {"uri": "postgresql://mlflow@db/mlflow"}
 AZURE: dict[str, Any] = {"uri": "wasbs://c-1@account.blob.core.windows.net"}
+REPOSITORY: dict[str, Any] = {"repository": "/mnt/backup", "password": "credential:x"}
 SECRET = "credential:x"  # noqa: S105 - where one is
 
 
@@ -51,6 +52,17 @@ SECRET = "credential:x"  # noqa: S105 - where one is
             "backend_store.password: the URI names no user",
         ),
         ({"login": {"enabled": True}}, "login.admin_password: is missing"),
+        ({"backup": {"repository": "/mnt/backup"}}, "backup.password: is missing"),
+        ({"backup": {**REPOSITORY, "secret_key": SECRET}}, "backup.secret_key: has no meaning for this repository"),
+        ({"backup": {**REPOSITORY, "key_file": SECRET}}, "backup.key_file: has no meaning for this repository"),
+        (
+            {"backup": {"repository": "/var/lib/mlflowd/artifacts/backup", "password": SECRET}},
+            "backup.repository: lies within /var/lib/mlflowd/artifacts",
+        ),
+        (
+            {"backup": {"repository": "/var/lib/mlflowd", "password": SECRET}},
+            "backup.repository: lies within /var/lib/mlflowd/backend",
+        ),
         ({"server": {"environment": {"A": "x"}, "secrets": {"A": SECRET}}}, "server.secrets: A stands in both"),
     ],
 )
