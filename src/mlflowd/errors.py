@@ -83,6 +83,18 @@ class EnginePermissionError(EngineError):
     exit_status = ExitStatus.PERMISSION
 
 
+class AskedError(EngineError):
+    """What ran in a throw-away container failed, took too long, or was ended; that container is gone."""
+
+    def __init__(self, message: str, hint: str = "", exit_status: ExitStatus | None = None) -> None:
+        super().__init__(message, hint, exit_status)
+        self.said = ""
+        """The end of what it printed, without the secrets of its container."""
+        self.out_of_memory = False
+        self.late = False
+        """It took longer than it was given."""
+
+
 class ImageMissingError(EngineError):
     """An image is not present, or the registry will not give it."""
 

@@ -22,6 +22,7 @@ from contract.worlds import FakeWorld, RealWorld, busybox_root
 from mlflowd.engine.docker import DockerEngine
 from mlflowd.model import Image
 from mlflowd.operations import derived_build
+from mlflowd.operations import image as image_build
 from mlflowd.operations.derived import Derived, present
 from mlflowd.server import abilities
 
@@ -33,6 +34,8 @@ MakeWorld = Callable[[Path], RealWorld]
 """Makes the world of a real engine, with a directory to mount."""
 ImageWith = Callable[..., Image]
 """Takes the names of packages."""
+OLD_MLFLOW = "ghcr.io/mlflow/mlflow:v3.10.1"
+"""An older release, as people have it who upgrade."""
 REAL = [pytest.param(name, marks=pytest.mark.engine) for name in ("docker", "podman")]
 
 
@@ -103,18 +106,35 @@ def mlflow_image(engine_socket: str) -> Image:
 
 
 @pytest.fixture(scope="session")
+def old_mlflow_image(engine_socket: str, mlflow_image: Image) -> Image:
+    """Docker's image of MLflow 3.10.1, whose schema is 18 revisions behind 3.17.2's; it is built where it is not there.
+
+    That takes a minute, and the base is the one of `mlflow_image`; it is kept for the next run.
+    """
+    del mlflow_image
+    engine = DockerEngine(engine_socket, 180.0)
+    what = image_build.wanted(OLD_MLFLOW, version=None, packages=(), base=None, python=None)
+    try:
+        return engine.image(what.tag) or image_build.build(
+            engine, what, derived_build.machine_settings(), lambda _: None
+        )
+    finally:
+        engine.close()
+
+
+@pytest.fixture(scope="session")
 def image_with(engine_socket: str, mlflow_image: Image) -> Iterator[ImageWith]:
-    """Return an image of MLflow that has these packages too, as mlflowd itself makes one.
+    """Return an image of MLflow that has these packages too, as mlflowd itself makes one; `base`: of another release.
 
     `image_with("psycopg2-binary", "boto3")` takes some 5 s the first time; the image is kept for the next run. Its id
     is what a ContainerSpec's image_id wants, its name `references[0]`.
     """
     engine = DockerEngine(engine_socket, 180.0)
 
-    def make(*packages: str) -> Image:
-        answer = engine.ask(mlflow_image.id, abilities.QUESTION, 60.0)
-        able = abilities.parse(answer, mlflow_image.references[0])
-        what = Derived(mlflow_image, mlflow_image.references[0], able, tuple(sorted(packages)))
+    def make(*packages: str, base: Image = mlflow_image) -> Image:
+        answer = engine.ask(base.id, abilities.QUESTION, 60.0)
+        able = abilities.parse(answer, base.references[0])
+        what = Derived(base, base.references[0], able, tuple(sorted(packages)))
         settings = derived_build.machine_settings()
         return present(engine, what) or derived_build.build(engine, what, settings, lambda _: None)[0]
 

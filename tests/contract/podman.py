@@ -48,5 +48,9 @@ GAPS = {
     "test_a_start_that_failed_leaves_its_reason": "it keeps no error of a start that failed",
     "test_a_kill_by_hand_tells_its_signal_and_status": "events do not tell the signal",
     "test_a_stop_tells_kill_die_stop": "a stop is told as a die alone",
+    "test_all_that_was_asked_of_it_is_told": "inspect tells the image's name where its id was given",
+    "test_a_retired_one_has_another_name_and_is_never_restarted": "restart policies cannot be changed",
+    "test_a_reinstated_one_is_what_it_was": "restart policies cannot be changed",
+    "test_a_running_one_is_retired_and_goes_on": "restart policies cannot be changed",
 }
 """Test, or test with its id, and the reason."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflowd.errors import EngineError, ImageMissingError
+from mlflowd.errors import AskedError, EngineError, ImageMissingError
 
 if TYPE_CHECKING:
     from contract.worlds import RealWorld
@@ -49,6 +51,42 @@ def test_what_takes_too_long_is_ended(real: RealWorld) -> None:
         real.engine.ask(real.spec.image_id, ["busybox", "sleep", "60"], 1)
     assert time.monotonic() - started < 15
     assert left(real) == []
+
+
+def test_a_task_is_ended_by_its_name_and_no_other_is(real: RealWorld) -> None:
+    task, other = f"task-{uuid.uuid4().hex[:8]}", f"task-{uuid.uuid4().hex[:8]}"
+    caught: list[AskedError] = []
+
+    def work() -> None:
+        try:
+            real.engine.ask(real.spec.image_id, ["busybox", "sleep", "60"], 60, real.spec, task)
+        except AskedError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    deadline = time.monotonic() + 15
+    while not (running := real.api.containers(filters={"label": [f"io.mlflowd.asked={task}"]})):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    memory = real.api.inspect_container(running[0]["Id"])["HostConfig"]["Memory"]
+    assert memory == real.spec.memory, "a task has the size of the server"
+    assert real.engine.end(other) == 0
+    assert real.engine.end(task) == 1
+    assert real.api.containers(all=True, filters={"label": [f"io.mlflowd.asked={task}"]}) == []
+    thread.join(15)
+    assert not thread.is_alive()
+    assert len(caught) == 1
+    assert left(real) == []
+
+
+def test_what_a_failure_said_is_kept_whole(real: RealWorld) -> None:
+    script = "i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; echo why >&2; exit 3"
+    with pytest.raises(AskedError) as caught:
+        real.engine.ask(real.spec.image_id, ["busybox", "sh", "-c", script], 30)
+    assert "line 0\n" in caught.value.said
+    assert "why" in caught.value.said
+    assert len(caught.value.message) < 2_500
 
 
 def test_an_image_that_is_not_there_is_named(real: RealWorld) -> None:

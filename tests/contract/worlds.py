@@ -18,6 +18,7 @@ from docker.errors import APIError
 from fakes.engine import FakeEngine
 from mlflowd.engine.docker import DockerEngine
 from mlflowd.model import Address, ContainerSpec, Image, Mount
+from mlflowd.model.deployed import Attachment, Deployed, MountKind, Publication
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,8 @@ class World(Protocol):
     def networks(self) -> set[str]: ...
     def saying(self, *lines: str) -> ContainerSpec: ...
     def saved(self, image: Image) -> Iterator[bytes]: ...
+    def deploy(self, directory: Path) -> Deployed: ...
+    def put_inside(self, container_id: str, path: str, content: bytes) -> None: ...
 
 
 def a_spec(name: str, image_id: str, port: int) -> ContainerSpec:
@@ -106,6 +109,13 @@ class FakeWorld:
         self.engine.archived = (image,)
         return iter([b"an archive"])
 
+    def deploy(self, directory: Path) -> Deployed:
+        wanted = a_deployment(self.spec, directory)
+        return replace(wanted, id=self.engine.deploy(wanted))
+
+    def put_inside(self, container_id: str, path: str, content: bytes) -> None:
+        self.engine.inside[container_id, path] = content
+
 
 class RealWorld:
     """A real engine; `api` is docker-py, as somebody else's client."""
@@ -149,6 +159,40 @@ class RealWorld:
         pieces: Iterator[bytes] = self.api.get_image(image.references[0])
         return pieces
 
+    def deploy(self, directory: Path) -> Deployed:
+        """Make the container of `a_deployment` as `docker run -d` would make it, without a start."""
+        wanted = a_deployment(self.spec, directory)
+        policy, _, count = wanted.restart_policy.partition(":")
+        host = self.api.create_host_config(
+            binds=[
+                f"{each.source}:{each.target}:{'ro' if each.read_only else 'rw'}"
+                for each in wanted.mounts
+                if each.source
+            ],
+            tmpfs={each.target: "" for each in wanted.mounts if each.kind is MountKind.TMPFS},
+            port_bindings={each.port: (each.address.host, each.address.port) for each in wanted.published},
+            restart_policy={"Name": policy, "MaximumRetryCount": int(count)},
+            extra_hosts=dict(each.split(":", 1) for each in wanted.extra_hosts),
+            mem_limit=wanted.size_limit,
+        )
+        made = self.api.create_container(
+            wanted.image,
+            name=wanted.name,
+            entrypoint=list(wanted.entrypoint),
+            command=list(wanted.command),
+            environment=dict(wanted.environment),
+            working_dir=wanted.working_dir,
+            user=wanted.user,
+            labels=dict(wanted.labels),
+            ports=[each.port for each in wanted.published],
+            host_config=host,
+        )
+        return replace(wanted, id=made["Id"])
+
+    def put_inside(self, container_id: str, path: str, content: bytes) -> None:
+        top, _, name = path.rpartition("/")
+        self.api.put_archive(container_id, top, archive_of(name, content))
+
     def running(self, script: str, *arguments: str) -> ContainerSpec:
         """Return the spec of a container that runs this shell script."""
         return replace(self.spec, argv=(BUSYBOX, "sh", "-c", script, *arguments))
@@ -162,6 +206,40 @@ class RealWorld:
             with suppress(APIError):
                 self.api.remove_network(network["Id"])
         self.api.close()
+
+
+def a_deployment(spec: ContainerSpec, directory: Path) -> Deployed:
+    """Return what somebody else might have made."""
+    return Deployed(
+        id="",
+        name=f"{spec.name}-theirs",
+        image=spec.image_id,
+        image_id=spec.image_id,
+        entrypoint=(BUSYBOX, "sh"),
+        command=("-c", "exec busybox sleep 300"),
+        working_dir="/mlflow",
+        user="1234",
+        environment={"MLFLOW_BACKEND_STORE_URI": "sqlite:///mlflow.db", "EMPTY": "", "EQUALS": "a=b"},
+        mounts=(
+            Attachment(MountKind.BIND, str(directory), "/mlflow/mlruns"),
+            Attachment(MountKind.BIND, str(directory), "/mlflow/seen", read_only=True),
+            Attachment(MountKind.TMPFS, "", "/scratch"),
+        ),
+        published=(Publication(5000, spec.publish),),
+        extra_hosts=("db.example:192.0.2.7",),
+        restart_policy="on-failure:3",
+        labels={"com.docker.compose.service": "mlflow"},
+        size_limit=64 << 20,
+    )
+
+
+def archive_of(name: str, content: bytes) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()
 
 
 def free_port() -> int:

@@ -1,8 +1,9 @@
 """FakeEngine: the protocol of mlflowd.engine.api in memory; tests/contract/ runs the same suite on it and on Docker.
 
-`unreachable`, `denied`, `fail` and `taken` inject faults; kill, pause, exit, destroy, foreign and say are what
+`unreachable`, `denied`, `fail` and `taken` inject faults; kill, pause, exit, destroy, foreign, deploy and say are what
 somebody else does to the engine; `calls` is what it was asked. `answer` is what an image says of itself, `stores` what
-one says in a container like the server's own, `liked` those containers.
+one says in a container like the server's own, `liked` those containers; `work` is what a task does and prints, `tasks`
+which ones were asked for, `left` those that an mlflowd has left that was killed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from fakes.foreign import ForeignContainers
 from mlflowd import errors
 from mlflowd.errors import EngineError, ImageMissingError
 from mlflowd.model import (
@@ -31,7 +33,7 @@ from mlflowd.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mlflowd.engine.api import Progress
     from mlflowd.model import Address, ContainerSpec
@@ -39,10 +41,11 @@ if TYPE_CHECKING:
 _UP = (ContainerStatus.RUNNING, ContainerStatus.PAUSED)
 
 
-class FakeEngine:
+class FakeEngine(ForeignContainers):
     """An engine without processes. A stopped server ends with `stop_status`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.unreachable = False
         self.denied = False
         self.taken: set[Address] = set()
@@ -55,6 +58,9 @@ class FakeEngine:
         self.answer = ""
         self.stores = "{}"
         self.liked: list[ContainerSpec] = []
+        self.work: Callable[[ContainerSpec], str] = lambda _: ""
+        self.tasks: list[str] = []
+        self.left: list[str] = []
         self.stop_status = 143
         self._containers: dict[str, Container] = {}
         self._says: dict[str, list[str]] = defaultdict(list)
@@ -183,7 +189,9 @@ class FakeEngine:
         self._asked("import_root")
         return self.add_image(Image(f"sha256:{uuid.uuid4().hex * 2}", (tag,), {}))
 
-    def ask(self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None) -> str:
+    def ask(
+        self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None, task: str = ""
+    ) -> str:
         del argv, limit
         self._asked("ask")
         if not self._image(image_id):
@@ -191,7 +199,17 @@ class FakeEngine:
         if like is None:
             return self.answer
         self.liked.append(like)
+        if task:
+            self.tasks.append(task)
+            return self.work(like)
         return self.stores
+
+    def end(self, task: str) -> int:
+        """End nothing: what is asked here ends at once; `left` are those of mlflowds that were killed."""
+        self._asked("end")
+        found = self.left.count(task)
+        self.left = [other for other in self.left if other != task]
+        return found
 
     def events(self, name: str) -> Iterator[EngineEvent]:
         self._asked("events")
@@ -286,6 +304,9 @@ class FakeEngine:
             raise errors.EngineUnreachableError("The container engine is not running.", "sudo systemctl start docker")
         if self._failures[method]:
             raise self._failures[method].popleft()
+
+    def _all(self) -> list[Container]:
+        return list(self._containers.values())
 
     def _find(self, name: str) -> Container | None:
         return next((c for c in list(self._containers.values()) if name in (c.id, c.name)), None)

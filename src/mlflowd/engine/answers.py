@@ -32,7 +32,7 @@ PODMAN_ACTIONS = {"died": "die", "remove": "destroy"}
 
 def container(answer: Any) -> Container:  # noqa: ANN401  (JSON)
     """Return the container of an inspect answer. Raises EngineUnreachableError where the answer is no such thing."""
-    with _sense("inspect"):
+    with sense("inspect"):
         state = answer["State"]
         return Container(
             id=answer["Id"],
@@ -50,25 +50,25 @@ def container(answer: Any) -> Container:  # noqa: ANN401  (JSON)
 
 def created(answer: Any) -> str:  # noqa: ANN401  (JSON)
     """Return the id of a new container."""
-    with _sense("create"):
+    with sense("create"):
         return str(answer["Id"])
 
 
 def is_podman(version: Any) -> bool:  # noqa: ANN401  (JSON)
     """Return whether what /version tells is Podman's."""
-    with _sense("version"):
+    with sense("version"):
         return any("podman" in part.get("Name", "").lower() for part in version.get("Components") or ())
 
 
 def is_rootless(host: Any) -> bool:  # noqa: ANN401  (JSON)
     """Return whether what /info tells is an engine's that runs as an ordinary user; Podman 4.3 has a field for it."""
-    with _sense("info"):
+    with sense("info"):
         return bool(host.get("Rootless")) or "name=rootless" in (host.get("SecurityOptions") or ())
 
 
 def info(version: Any, host: Any) -> EngineInfo:  # noqa: ANN401  (JSON)
     """Return what /version and /info tell together."""
-    with _sense("version"):
+    with sense("version"):
         return EngineInfo(
             name="podman" if is_podman(version) else "docker",
             version=version["Version"],
@@ -80,7 +80,7 @@ def info(version: Any, host: Any) -> EngineInfo:  # noqa: ANN401  (JSON)
 
 def publishers(answer: Any, port: int) -> tuple[str, ...]:  # noqa: ANN401  (JSON)
     """Return the names of those containers of a list answer that publish this host port, sorted."""
-    with _sense("list"):
+    with sense("list"):
         holders = (item for item in answer if any(p.get("PublicPort") == port for p in item.get("Ports") or ()))
         return tuple(sorted(item["Names"][0].removeprefix("/") for item in holders))
 
@@ -104,7 +104,7 @@ def _published(bindings: Mapping[str, Any]) -> Address | None:
 
 
 @contextmanager
-def _sense(question: str) -> Iterator[None]:
+def sense(question: str) -> Iterator[None]:
     """Raise EngineUnreachableError where an answer lacks what every engine's answer has."""
     try:
         yield

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from mlflowd.model import Container, ContainerSpec, EngineEvent, EngineInfo, Image
+    from mlflowd.model.deployed import Deployed
 
 Progress = Callable[[str], None]
 """Takes a sentence such as "pulling …: 120 of 480 MB"."""
@@ -58,6 +59,33 @@ class Engine(Protocol):
         """Names of the running containers that publish this host port."""
         ...
 
+    def deployments(self) -> tuple[str, ...]:
+        """Names of all containers, whoever made them and whether they run or not, sorted."""
+        ...
+
+    def deployed(self, name: str) -> Deployed | None:
+        """Return all that was asked of the container of this name or id when it was made, None where there is none."""
+        ...
+
+    def copy_out(self, container_id: str, path: str) -> Iterator[bytes] | None:
+        """Return a tar archive, in pieces, of a path inside a container that runs or not; None where it has none.
+
+        Its entries begin with the last part of the path. What is mounted there is in it, but not of a container that
+        is stopped and whose mount is a volume of a file system elsewhere.
+        """
+        ...
+
+    def retire(self, container_id: str, name: str) -> None:
+        """Take the container's restart policy away and give it another name; may be done twice.
+
+        Raises EngineError where the name is taken, and on Podman 4.3, which cannot change a policy.
+        """
+        ...
+
+    def reinstate(self, container_id: str, name: str, policy: str) -> None:
+        """Give the container this name and this restart policy ("always", "on-failure:5"); may be done twice."""
+        ...
+
     def image(self, reference: str) -> Image | None:
         """Return the local image of this reference or id, None where there is none."""
         ...
@@ -98,12 +126,23 @@ class Engine(Protocol):
         """Make an image from the tar archive of a root file system at this path."""
         ...
 
-    def ask(self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None) -> str:
+    def ask(
+        self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None, task: str = ""
+    ) -> str:
         """Run `argv` in a throw-away container without network or mounts and return what it printed.
 
         With `like` it has that container's environment, user, mounts, network, host names and /tmp, but no port;
-        private files must have been written. Raises EngineError where it fails or takes longer than `limit` seconds,
-        with its words but without the secrets of `like`; the container is removed.
+        private files must have been written. With `task` (a word) it has its memory and processes as well, and `end`
+        finds it. Raises AskedError where it fails, takes longer than `limit` seconds or is ended, with its words but
+        without the secrets of `like`; the container is gone. After any other EngineError it may still be there.
+        """
+        ...
+
+    def end(self, task: str) -> int:
+        """End what `ask` runs for this task, also what an mlflowd has left that was killed; return how many there were.
+
+        When this returns none of them is there any more. What is asked later is not: who has another thread that is
+        about to ask calls this again, until that thread is through.
         """
         ...
 

@@ -1,12 +1,12 @@
 """The throw-away containers of `ask`: what the engine is asked to create, and what may be told of their words.
 
-No effects.
+No effects; engine/asking.py runs them.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mlflowd.model import ContainerSpec
 
 LABEL = "io.mlflowd.asked"
-"""On these containers, so that one whose mlflowd was killed is removed by a later `ask`."""
+"""On these containers, with the task as its value: one whose mlflowd was killed is removed by a later `ask`, one that
+has a task by `end` alone."""
 ABANDONED = "15m"
 """The age of one that nobody can be waiting for any more."""
 _MEMORY = 2**30
@@ -32,8 +33,28 @@ _WORD = re.compile(r"[^\s=:,;\"']{8,}")
 """What may be a secret in a private file."""
 
 
-def bare(name: str, image_id: str, argv: Sequence[str], api: APIClient) -> dict[str, Any]:
-    """Return the arguments of APIClient.create_container for one without network, mounts or rights."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to run, and in what container."""
+
+    image_id: str
+    argv: Sequence[str]
+    like: ContainerSpec | None = None
+    """The container that it resembles, None for one without network, mounts or rights."""
+    machine: str = ""
+    """As in body.of."""
+    task: str = ""
+    """What `end` knows it by, "" for a small question that nobody needs to end."""
+
+
+def arguments(question: Question, name: str, api: APIClient) -> dict[str, Any]:
+    """Return the arguments of APIClient.create_container."""
+    if question.like is None:
+        return _bare(name, question.image_id, question.argv, api)
+    return _alike(question, question.like, name, api)
+
+
+def _bare(name: str, image_id: str, argv: Sequence[str], api: APIClient) -> dict[str, Any]:
     host = api.create_host_config(
         network_mode="none",
         read_only=True,
@@ -54,20 +75,19 @@ def bare(name: str, image_id: str, argv: Sequence[str], api: APIClient) -> dict[
     }
 
 
-def alike(  # noqa: PLR0913, PLR0917 - four facts of the container, two of the engine
-    like: ContainerSpec, name: str, image_id: str, argv: Sequence[str], api: APIClient, machine: str
-) -> dict[str, Any]:
-    """Return them for one like the server's own, by the same code, but without its port, labels and size.
+def _alike(question: Question, like: ContainerSpec, name: str, api: APIClient) -> dict[str, Any]:
+    """Return them for one like the server's own, by the same code, but without its port and labels.
 
-    `machine` as in body.of.
+    A task has the server's size as well, in whose place it runs; beside a server that runs, a question is small.
     """
-    memory = min(like.memory or _MEMORY, _MEMORY)
-    spec = replace(like, name=name, image_id=image_id, argv=tuple(argv), memory=memory, pids=min(like.pids, _PIDS))
-    arguments = body.of(spec, api, machine)
-    del arguments["ports"]
-    arguments["labels"] = {LABEL: ""}
-    arguments["host_config"].pop("PortBindings", None)
-    return arguments
+    spec = replace(like, name=name, image_id=question.image_id, argv=tuple(question.argv))
+    if not question.task:
+        spec = replace(spec, memory=min(like.memory or _MEMORY, _MEMORY), pids=min(like.pids, _PIDS))
+    told = body.of(spec, api, question.machine)
+    del told["ports"]
+    told["labels"] = {LABEL: question.task}
+    told["host_config"].pop("PortBindings", None)
+    return told
 
 
 def masked(text: str, like: ContainerSpec | None) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from docker.errors import APIError, NotFound
 
-from mlflowd.engine import answers, body, podman, stock, streams
+from mlflowd.engine import answers, asked, asking, body, foreign, podman, stock, streams
 from mlflowd.engine.client import Client, connect
 from mlflowd.engine.images import Images
 from mlflowd.engine.translate import translated
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from mlflowd.engine.api import Progress
     from mlflowd.model import Container, ContainerSpec, EngineEvent, EngineInfo, Image
+    from mlflowd.model.deployed import Deployed
 
 _ACTIONS = ("create", "start", "die", "stop", "kill", "pause", "unpause", "oom", "destroy", "rename")
 """The events that mean "look now"; an exec's are none of them. Podman goes by words of its own besides."""
@@ -133,6 +134,26 @@ class DockerEngine:
         with translated("listing the containers", self._socket):
             return answers.publishers(self._api().containers(), port)
 
+    def deployments(self) -> tuple[str, ...]:
+        """See engine/foreign.py."""
+        return foreign.names(self._api())
+
+    def deployed(self, name: str) -> Deployed | None:
+        """See engine/foreign.py."""
+        return foreign.deployed(self._api(), name)
+
+    def copy_out(self, container_id: str, path: str) -> Iterator[bytes] | None:
+        """See engine/foreign.py."""
+        return foreign.copy_out(self._api(), container_id, path)
+
+    def retire(self, container_id: str, name: str) -> None:
+        """See engine/foreign.py."""
+        foreign.retire(self._api(), container_id, name)
+
+    def reinstate(self, container_id: str, name: str, policy: str) -> None:
+        """See engine/foreign.py."""
+        foreign.reinstate(self._api(), container_id, name, policy)
+
     def image(self, reference: str) -> Image | None:
         """See engine/images.py."""
         return self._images().image(reference)
@@ -168,18 +189,25 @@ class DockerEngine:
         with translated(f"importing {tag}", self._socket):
             return self._images().import_root(archive, tag=tag, changes=changes)
 
-    def ask(self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None) -> str:
-        """See engine/images.py; a network that is missing is made for the while."""
+    def ask(
+        self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None, task: str = ""
+    ) -> str:
+        """See engine/asking.py; a network that is missing is made for the while."""
         if like is None:
-            return self._images().ask(image_id, argv, limit)
+            return asking.ask(self._api(), asked.Question(image_id, argv), limit)
         made = self._make_network(like.network)
         try:
             with translated(f"preparing a container like {like.name}", self._socket):
                 machine, user = self._this_machine(like), self._user(like)
-            return self._images().ask(image_id, argv, limit, replace(like, user=user), machine)
+            question = asked.Question(image_id, argv, replace(like, user=user), machine, task)
+            return asking.ask(self._api(), question, limit)
         finally:
             if made:
                 self._remove_network(like.network)
+
+    def end(self, task: str) -> int:
+        """See engine/asking.py."""
+        return asking.end(self._api(), task)
 
     def events(self, name: str) -> Iterator[EngineEvent]:
         """Subscribe now and yield events as they come; ends, without an exception, when the stream does."""

@@ -1,6 +1,6 @@
-"""Images: look, pull, build, import, ask. DockerEngine is composed of this and of what it does to containers.
+"""Images: look, pull, build, import. DockerEngine is composed of this and of what it does to containers.
 
-Effects: makes images on the engine; a build leaves no layer of its earlier stages behind, `ask` no container.
+Effects: makes images on the engine; a build leaves no layer of its earlier stages behind.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ import secrets
 import threading
 import time
 from collections import deque
-from math import ceil
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from docker import utils
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import ReadTimeout, RequestException
+from docker.errors import APIError, DockerException, ImageNotFound
+from requests.exceptions import RequestException
 
-from mlflowd.engine import asked
 from mlflowd.engine.registry import Paced, PullProgress, refusal
 from mlflowd.engine.translate import translated
 from mlflowd.errors import EngineError, ImageMissingError
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from requests import Response
 
     from mlflowd.engine.api import Progress
-    from mlflowd.model import ContainerSpec
 
 LABEL_BUILD = "io.mlflowd.build"
 """On the layers of a build's first stage (the build argument MLFLOWD_BUILD), so that they can be removed after it."""
@@ -138,54 +134,6 @@ class Images:
             if "error" in event:
                 raise EngineError(f"The engine could not import {tag}: {_failure(event)}.")
         return self._made(tag)
-
-    def ask(
-        self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None, machine: str = ""
-    ) -> str:
-        """Run `argv` in a throw-away container and return what it printed (stdout).
-
-        Without network or mounts, or `like` the server's own (whose network must be there; `machine` as in body.of).
-        Raises EngineError where it fails or takes longer than `limit` seconds, ImageMissingError where there is
-        no such image; the container is removed.
-        """
-        name = f"mlflowd-ask-{secrets.token_hex(6)}"
-        with translated(f"running {argv[0]} in the image {image_id}"):
-            with contextlib.suppress(APIError):
-                self._api.prune_containers({"label": [asked.LABEL], "until": asked.ABANDONED})
-            try:
-                if like is None:
-                    arguments = asked.bare(name, image_id, argv, self._api)
-                else:
-                    arguments = asked.alike(like, name, image_id, argv, self._api, machine)
-                self._create_asked(arguments)
-                self._api.start(name)
-                status = self._wait(name, limit)
-                if status != 0:
-                    said = asked.masked(self._said(name, stderr=True), like)[-2000:]
-                    raise EngineError(f"{argv[0]} in the image {image_id} ended with status {status}: {said}")
-                return self._said(name, stderr=False)
-            finally:
-                with contextlib.suppress(NotFound):
-                    self._api.remove_container(name, force=True, v=True)
-
-    def _create_asked(self, arguments: dict[str, Any]) -> None:
-        try:
-            self._api.create_container(**arguments)
-        except ImageNotFound as error:
-            raise ImageMissingError(f"There is no image {arguments['image']} on this engine.") from error
-
-    def _wait(self, name: str, limit: float) -> int:
-        try:
-            return int(self._api.wait(name, timeout=ceil(limit))["StatusCode"])
-        except (ReadTimeout, RequestsConnectionError) as error:
-            # a read that takes too long comes as either: urllib3 wraps the second kind
-            if "timed out" in str(error).lower():
-                raise EngineError(f"What ran in {name} took longer than {limit:g} s and was ended.") from error
-            raise
-
-    def _said(self, name: str, *, stderr: bool) -> str:
-        text: bytes = self._api.logs(name, stdout=True, stderr=stderr)
-        return text.decode(errors="replace").strip()
 
     @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:

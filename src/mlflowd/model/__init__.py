@@ -6,7 +6,21 @@ No effects and no imports but the standard library's. Spans are seconds (float),
 
 from __future__ import annotations
 
-from mlflowd.model.action import Action, Create, Done, Pull, Replace, Restart, Start, Stop, Unpause, Wait
+from mlflowd.model.action import (
+    Action,
+    Create,
+    Done,
+    Pull,
+    Rehearse,
+    Replace,
+    Restart,
+    Settle,
+    Start,
+    Stop,
+    Unpause,
+    Upgrade,
+    Wait,
+)
 from mlflowd.model.finding import Finding, Level, Mend, MendKind
 from mlflowd.model.secrets import PrivateFile, Secrets
 from mlflowd.model.seen import (
@@ -68,13 +82,16 @@ __all__ = [
     "PrivateFile",
     "Pull",
     "Refusal",
+    "Rehearse",
     "Replace",
     "Restart",
     "Secrets",
+    "Settle",
     "Start",
     "Stop",
     "Timing",
     "Trouble",
     "Unpause",
+    "Upgrade",
     "Wait",
 ]

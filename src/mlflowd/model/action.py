@@ -46,6 +46,25 @@ class Pull(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearse(Action):
+    """Try the migration to another image on a copy of the database; the server goes on."""
+
+    spec: ContainerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade(Action):
+    """Change to another image, and the database with it, or take everything back."""
+
+    spec: ContainerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(Action):
+    """Finish or revert the transaction that is written down."""
+
+
+@dataclass(frozen=True, slots=True)
 class Create(Action):
     """Make the container and start it."""
 

@@ -49,3 +49,5 @@ class Finding:
     mend: Mend | None = None
     transient: bool = False
     """May pass by itself (a port in use): the daemon waits instead of giving up."""
+    migrates: bool = False
+    """The start would have to migrate the database: a transaction, with a way back."""

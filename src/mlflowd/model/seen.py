@@ -121,12 +121,14 @@ class EngineEvent:
 class Layer(StrEnum):
     """The layers of health, in the order in which they build on each other."""
 
+    IMAGE = "image"
     RUNNING = "running"
     SERVING = "serving"
     DATABASE = "database"
     STORE = "store"
     DISK = "disk"
     ARTIFACTS = "artifacts"
+    BACKUP = "backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,8 @@ class Observed:
     cause: KnownCause | None = None
     """Why the container ended, where its log says so."""
     engine_remedy: str = ""
+    unfinished: str = ""
+    """The transaction that is to be finished or reverted first, as a sentence; "" for none."""
     signal: str = ""
     """The signal that somebody sent to it through the engine, past mlflowd; "" for none."""
 

@@ -125,3 +125,9 @@ class Desired:
     stop_grace: float
     stop_by: float | None = None
     """The server is to be stopped, and by this instant the daemon ends whether it did or not; None: it is to run."""
+    served: str = ""
+    """The id of the image that served last, "" for none: another one is an upgrade."""
+    rehearsed: bool = False
+    """Whether the upgrade to the wanted image has passed its rehearsal."""
+    held: str = ""
+    """What the upgrade waits for, as a sentence; "" for nothing."""

@@ -103,17 +103,3 @@ def test_an_import_that_fails_in_its_answer_is_an_error() -> None:
     answer = '{"status":"a"}\n{"errorDetail":{"message":"unexpected EOF"},"error":"unexpected EOF"}\n'
     with pytest.raises(EngineError, match="unexpected EOF"):
         Answers(import_image_from_file=answer).images().import_root("/x.tar", tag="r/b:t", changes=[])
-
-
-def test_the_asked_container_is_removed_when_its_creation_went_wrong() -> None:
-    engine = Answers(create_container=APIError("500 Server Error"))
-    with pytest.raises(EngineError):
-        engine.images().ask("sha256:1", ["true"], 1)
-    assert engine.calls[-1][0] == "remove_container"
-
-
-def test_what_was_asked_by_one_that_was_killed_is_removed_when_it_is_old() -> None:
-    engine = Answers(create_container=APIError("500 Server Error"))
-    with pytest.raises(EngineError):
-        engine.images().ask("sha256:1", ["true"], 1)
-    assert engine.calls[0] == ("prune_containers", ({"label": ["io.mlflowd.asked"], "until": "15m"},), {})
