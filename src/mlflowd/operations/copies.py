@@ -6,24 +6,25 @@ copied page by page (stores/sqlite.copy); a database server's by its own tools (
 
 from __future__ import annotations
 
-import hashlib
-import os
+import json
+import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlflowd.config.uris import Dialect
 from mlflowd.errors import MlflowdError, RefusedError
 from mlflowd.host import files
 from mlflowd.host.paths import run_as
+from mlflowd.operations import aside, dumps
 from mlflowd.server import login
-from mlflowd.stores import sqlite
-from mlflowd.stores.places import SIDE_FILES
+from mlflowd.stores import fingerprint, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from mlflowd.config import Settings
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What a part is a copy of, and so its form."""
+    """What a part is a copy of, and so its form; the names are config.uris.Dialect's."""
 
     SQLITE = "sqlite"
     """A database file."""
@@ -45,6 +46,16 @@ class Kind(StrEnum):
 
 BACKEND, LOGIN = "backend", "login"
 """The stores that have a database: MLflow's own, and basic-auth's users."""
+_DAMAGE: Final = re.compile(r"malformed|not a database|disk I/O error")
+"""What SQLite says of a file that it cannot use as a database at all."""
+
+
+_SERVER, _LIST = "server", "copy.json"
+"""Where `set_aside` has the copy of a database server's database, and what describes it when it is complete."""
+
+
+class DamagedError(RefusedError):
+    """A database is damaged, or gone though one was served: there is nothing whole to copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +105,35 @@ class Databases:
     secrets: Secrets
     state: Path
     who: Identity
+    limit: float | None = None
+    """Seconds for each tool of a database server; None: as long as a backup may take (backup.time_limit)."""
+
+    @property
+    def time_limit(self) -> float:
+        """The same, with the configuration's in place of None."""
+        return self.settings.backup.time_limit if self.limit is None else self.limit
 
     def take(self, directory: Path, progress: Progress) -> Copy:
         """Copy every database into `directory` (made anew, for the service user alone) and return what was written.
 
-        A server may be using them. Raises MlflowdError; RefusedError for a database that cannot be read or is damaged,
-        and for one that mlflowd has no tool for.
+        A server may be using them. Raises MlflowdError: DamagedError for a database that is damaged or gone,
+        RefusedError for one that cannot be read, or that mlflowd has no tool for.
         """
-        run_as(self.who, lambda: _anew(directory))
-        return Copy(tuple(self._take(directory, progress)))
+        if aside.begun(directory):
+            raise RefusedError(f"{directory} holds databases that were set aside.", "it is mlflowd's own to go on with")
+        with _translated(directory):
+            run_as(self.who, lambda: _anew(directory))
+            try:
+                return Copy(tuple(self._take(directory, progress)))
+            except BaseException:
+                run_as(self.who, lambda: shutil.rmtree(directory))  # half a copy is none
+                raise
 
     def wrong(self, copy: Copy, directory: Path) -> str:
-        """Return "" where every part is there, unchanged and sound, else what is wrong, as a sentence."""
+        """Return "" where every part is there, unchanged and sound, else what is wrong, as a sentence.
+
+        Raises RefusedError where this machine lacks the tool to look at a part.
+        """
         return next(filter(None, (self._wrong(part, directory) for part in copy.parts)), "")
 
     def put_back(self, copy: Copy, directory: Path, progress: Progress) -> None:
@@ -114,80 +142,147 @@ class Databases:
         May be done again after it was cut short. The copy stays. Raises MlflowdError.
         """
         for part in copy.parts:
-            progress(f"putting the {part.store} database back ({part.bytes / 1e6:.0f} MB)")
-            if part.kind is Kind.SQLITE:
-                run_as(self.who, partial(_put, directory / part.file, self._file(part.store), part.sha256))
-            else:
-                raise _no_tool(self.settings)
+            told = f"putting the {part.store} database back ({part.bytes / 1e6:.0f} MB)"
+            progress(told)
+            file, source = self._place(part), directory / part.file
+            with _translated(file or source):
+                if file is not None:
+                    run_as(self.who, partial(aside.put, source, file, part.sha256))
+                    continue
+                if wrong := self._wrong(part, directory):
+                    raise RefusedError(f"{wrong}, so it is not put back.", "look at the disk: sudo dmesg")
+                self._server(partial(progress, told)).restore(source)
+
+    def set_aside(self, directory: Path) -> None:
+        """Move today's databases into `directory`, as they are, so that others can take their places.
+
+        What `take` refuses: files that are damaged go with all that SQLite keeps beside them. A database server's is
+        copied there. No server may be running; may be done again after it was cut short. Raises MlflowdError.
+        """
+        with _translated(directory):
+            server = directory / _SERVER
+            if self.settings.backend_store.file is None and not files.exists(server / _LIST):
+                run_as(self.who, lambda: _anew(server))
+                parts = Copy(tuple(self._server_part(server, lambda _: None)))
+                run_as(self.who, lambda: files.write_atomically(server / _LIST, json.dumps(parts.document())))
+            run_as(self.who, lambda: aside.move(self._files(), directory))
+
+    def bring_back(self, directory: Path) -> None:
+        """Undo `set_aside`, whatever has taken the databases' places. Nothing happens where it was not begun."""
+        with _translated(directory):
+            server = directory / _SERVER
+            if files.exists(server / _LIST):
+                parts = parse(json.loads((server / _LIST).read_text(encoding="utf-8")))
+                self.put_back(parts, server, lambda _: None)
+            run_as(self.who, lambda: aside.back(directory))
 
     # --- the parts ------------------------------------------------------------------------------
 
     def _take(self, directory: Path, progress: Progress) -> Iterator[Part]:
-        backend = self.settings.backend_store
-        if backend.file is None:
-            raise _no_tool(self.settings)
-        for store in (BACKEND, LOGIN) if self.settings.login.enabled else (BACKEND,):
-            file = self._file(store)
-            if sqlite.header(file) in {"missing", "empty"}:
+        if self.settings.backend_store.file is None:
+            yield from self._server_part(directory, progress)
+        for store, file in self._files().items():
+            if (kind := sqlite.header(file)) in {"missing", "empty"}:
+                self._not_lost(store, file, kind)
                 continue
             progress(f"copying the {store} database ({file.stat().st_size / 1e6:.0f} MB)")
             yield self._file_part(store, file, directory / f"{store}.db")
 
     def _file_part(self, store: str, file: Path, target: Path) -> Part:
-        sqlite.copy(file, target, self.who)
-        if wrong := sqlite.quick_check(target, self.who):
-            raise RefusedError(f"The database {file} is damaged: {wrong}.", "sudo mlflowd backup list")
-        revision = sqlite.revision(target, self.who)
-        size, digest = run_as(self.who, lambda: _measure(target))
-        return Part(store, Kind.SQLITE, target.name, size, digest, revision)
+        try:
+            sqlite.copy(file, target, self.who)
+            wrong = sqlite.quick_check(target, self.who)
+            revision = "" if wrong else sqlite.revision(target, self.who)
+        except sqlite.BusyError:
+            raise
+        except RefusedError as error:
+            if not _DAMAGE.search(error.message):
+                raise
+            wrong = error.message.rpartition(": ")[2].rstrip(".")
+        if wrong:
+            raise DamagedError(f"The database {file} is damaged: {wrong}.", "sudo mlflowd backup list")
+        return self._measured(Kind.SQLITE, store, target, revision)
+
+    def _server_part(self, directory: Path, progress: Progress) -> Iterator[Part]:
+        server = self._server(lambda: None)
+        found = server.found()
+        if not found.tables:
+            return
+        told = f"copying the {BACKEND} database ({found.bytes / 1e6:.0f} MB)"
+        progress(told)
+        kind = Kind(server.database.dialect)
+        target = directory / f"{BACKEND}.{dumps.SUFFIXES[server.database.dialect]}"
+        run_as(self.who, lambda: target.touch(mode=0o600))
+        revision = self._server(partial(progress, told)).dump(target)
+        yield self._measured(kind, BACKEND, target, revision)
+
+    def _measured(self, kind: Kind, store: str, target: Path, revision: str) -> Part:
+        run_as(self.who, lambda: target.chmod(0o600))
+        size, digest = run_as(self.who, lambda: aside.measure(target))
+        return Part(store, kind, target.name, size, digest, revision)
 
     def _wrong(self, part: Part, directory: Path) -> str:
         path = directory / part.file
         try:
-            size, digest = run_as(self.who, lambda: _measure(path))
+            size, digest = run_as(self.who, lambda: aside.measure(path))
         except (OSError, MlflowdError) as error:
             return f"{path} cannot be read: {error}"
         if (size, digest) != (part.bytes, part.sha256):
             return f"{path} is not what was written: {size} bytes, {part.bytes} were"
-        wrong = sqlite.quick_check(path, self.who) if part.kind is Kind.SQLITE else ""
+        wrong = self._look(part, path)
         return f"{path} is damaged: {wrong}" if wrong else ""
 
-    def _file(self, store: str) -> Path:
+    def _look(self, part: Part, path: Path) -> str:
+        if part.kind is not Kind.SQLITE:
+            return dumps.wrong(Dialect(part.kind), path, self.who, self.time_limit)
+        try:
+            return sqlite.quick_check(path, self.who)
+        except RefusedError as error:
+            return error.message
+
+    # --- where they are -------------------------------------------------------------------------
+
+    def _files(self) -> dict[str, Path]:
+        """Return the files of the stores whose database is SQLite's."""
         backend = self.settings.backend_store.file
-        if store == BACKEND and backend:
-            return backend
-        return self.state / login.DIRECTORY / login.DATABASE
+        found = {BACKEND: backend} if backend else {}
+        if self.settings.login.enabled:
+            found[LOGIN] = self.state / login.DIRECTORY / login.DATABASE
+        return found
+
+    def _place(self, part: Part) -> Path | None:
+        """Return the file that a part is put back to, None for a database server. Raises RefusedError."""
+        if part.store == LOGIN:
+            return self.state / login.DIRECTORY / login.DATABASE
+        dialect = self.settings.backend_store.database.dialect
+        if part.kind.value != dialect.value:
+            message = f"The copy is of a {part.kind} database, and backend_store.uri names one of {dialect}."
+            raise RefusedError(message, "name a database of that kind in /etc/mlflowd.toml")
+        return self.settings.backend_store.file
+
+    def _server(self, tell: Callable[[], None]) -> dumps.Server:
+        return dumps.Server(self.settings, self.secrets, self.who, self.time_limit, tell)
+
+    def _not_lost(self, store: str, file: Path, kind: str) -> None:
+        """Refuse to copy nothing where a database was served from this place before."""
+        served = fingerprint.load(self.state)
+        if store == BACKEND and served and served.tables and served.place.path == str(file):
+            message = f"The database {file} is {kind}, though one with data was served from there."
+            raise DamagedError(message, f"put it back at {file}, or: sudo mlflowd restore")
 
 
-def _no_tool(settings: Settings) -> RefusedError:
-    dialect = Dialect(settings.backend_store.database.dialect)
-    return RefusedError(f"mlflowd cannot copy a database of {dialect}.", "use the tools of the database server")
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Raise MlflowdError in place of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise MlflowdError(
+            f"{error.filename or path}: {error.strerror or error}.", "df -h; sudo mlflowd check"
+        ) from error
 
 
 def _anew(directory: Path) -> None:
     if files.exists(directory):
         shutil.rmtree(directory)
     directory.mkdir(mode=0o700, parents=True)
-
-
-def _measure(path: Path) -> tuple[int, str]:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return path.stat().st_size, digest
-
-
-def _put(source: Path, target: Path, sha256: str) -> None:
-    """Exchange a database file: what SQLite keeps beside the old one goes first, the new one comes whole."""
-    new = target.with_name(f".{target.name}.new")
-    with source.open("rb") as old, new.open("wb") as stream:
-        shutil.copyfileobj(old, stream, 1 << 20)
-        os.fchmod(stream.fileno(), 0o600)
-        stream.flush()
-        os.fsync(stream.fileno())
-    if _measure(new)[1] != sha256:
-        new.unlink()
-        raise RefusedError(f"{source} is not what was written, so it is not put back.", "look at the disk: sudo dmesg")
-    for side in SIDE_FILES:
-        target.with_name(target.name + side).unlink(missing_ok=True)
-    new.replace(target)
-    files.sync_directory(target.parent)

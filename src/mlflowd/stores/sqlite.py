@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -26,6 +27,8 @@ MAGIC = b"SQLite format 3\0"
 """The first bytes of every database file; sqlite.org/fileformat2.html."""
 BUSY = 2.0
 """Seconds to wait for a lock."""
+COPY_BUSY = 30.0
+"""Seconds that a copy waits for a lock: writers hold one for moments, and somebody's long transaction may end."""
 STEPS = 100_000
 """Instructions of SQLite's machine between two questions whether to go on; some milliseconds."""
 
@@ -107,10 +110,17 @@ def revision(path: Path, who: Identity) -> str:
 
 
 def _copy(source: Path, target: Path) -> None:
+    deadline = time.monotonic() + COPY_BUSY
+
+    def look(status: int, *_: int) -> None:
+        # without it Connection.backup() would try for ever
+        if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} and time.monotonic() > deadline:
+            raise BusyError(f"Another process has locked {source}.", f"sudo fuser -v {source}  # names it")
+
     target.unlink(missing_ok=True)
     with opened(source, "rw") as connection, opened(target, "rwc") as new:
         new.execute("PRAGMA synchronous = OFF")  # of a copy that was cut short nothing is used
-        connection.backup(new)
+        connection.backup(new, progress=look)
     descriptor = os.open(target, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -129,7 +139,8 @@ def _revision(path: Path) -> str:
 def _quick_check(path: Path, interrupted: Callable[[], bool]) -> str:
     with opened(path, "rw") as connection:
         connection.set_progress_handler(interrupted, STEPS)
-        rows = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+        # One error: where more are asked for, SQLite goes on into the damage, and Python loses what it was told before.
+        rows = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
     return "" if rows == ["ok"] else "; ".join(rows).replace("*** in database main ***\n", "").replace("\n", "; ")
 
 
