@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from mlflowd.config import Settings
 from mlflowd.host import secrets as host_secrets
 from mlflowd.host.paths import Identity
 from mlflowd.model import Address, Secrets
-from mlflowd.server import accounts, command, login, names, probe
+from mlflowd.server import accounts, active_runs, command, gate, login, names, probe
 from mlflowd.server.accounts import Counter, Verdict
 from mlflowd.server.call import Login
 from mlflowd.server.probe import Kind
@@ -174,6 +175,25 @@ def test_the_probes_user_may_do_nothing_else(guarded: Guarded) -> None:
         assert guarded.ask(guarded.probe, "PUT", path, "x") == 403
     assert guarded.ask(guarded.probe, "GET", "/api/2.0/mlflow/experiments/get?experiment_id=0") == 403
     assert guarded.ask(guarded.probe, "POST", "/api/2.0/mlflow/users/create", {"username": "x"}) == 403
+
+
+def test_the_gate_takes_the_probes_user_and_the_admin_and_nobody_else(guarded: Guarded) -> None:
+    assert accounts.settle(guarded.counter, guarded.probe).verdict is Verdict.DONE
+    for who in (guarded.probe, guarded.admin):
+        answer = gate.try_out(guarded.address, 60, "", who)
+        assert answer.kind is Kind.OK
+        assert "the database is read and written; the artifact store keeps" in answer.sentence
+    assert gate.try_out(guarded.address, 60, "", Login(login.PROBE, "wrong")).kind is Kind.REJECTED
+    assert gate.try_out(guarded.address, 60).kind is Kind.DENIED
+
+
+def test_the_admin_alone_sees_the_runs_that_are_active(guarded: Guarded) -> None:
+    assert accounts.settle(guarded.counter, guarded.probe).verdict is Verdict.DONE
+    run = {"experiment_id": "0", "run_name": "young", "start_time": int(time.time() * 1000)}
+    assert guarded.ask(guarded.admin, "POST", "/api/2.0/mlflow/runs/create", run) == 200
+    assert len(active_runs.active(guarded.address, 60, 300, "", guarded.admin)) == 1
+    assert active_runs.active(guarded.address, 60, 300, "", guarded.probe) == ()
+    assert active_runs.active(guarded.address, 60, 300) == ()
 
 
 def test_a_password_of_the_probes_that_somebody_changed_is_set_again(guarded: Guarded) -> None:

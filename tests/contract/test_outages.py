@@ -39,6 +39,7 @@ METHODS: dict[str, Callable[[DockerEngine], object]] = {
     "build": lambda e: e.build(b"", tag="x", labels={}, build_args={}, progress=print),
     "import_root": lambda e: e.import_root("/dev/null", tag="x", changes=[]),
     "ask": lambda e: e.ask("x", ["true"], 1),
+    "end": lambda e: e.end("x"),
     "events": lambda e: list(e.events("x")),
     "logs": lambda e: list(e.logs("x", since=0, follow=True)),
 }

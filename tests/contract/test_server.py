@@ -5,6 +5,7 @@ MLFLOWD_TEST_IMAGE names the image (with MLflow 3.17, uvloop, and no database dr
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sqlite3
@@ -20,7 +21,8 @@ import pytest
 from mlflowd.config import Settings
 from mlflowd.errors import MlflowdError
 from mlflowd.model import Address, ContainerSpec, ContainerStatus, Image
-from mlflowd.server import abilities, causes, command, loglines, probe
+from mlflowd.server import abilities, active_runs, causes, command, gate, loglines, probe
+from mlflowd.server.call import Call
 from mlflowd.server.probe import Kind
 from mlflowd.server.wiring import Machine
 
@@ -214,6 +216,74 @@ def test_a_locked_database_is_busy_then_locked_and_health_says_nothing(serving: 
         assert probe.database(serving.address, 1).kind is Kind.TIMEOUT
         assert probe.database(serving.address, 45).kind is Kind.LOCKED
     assert probe.database(serving.address, 45).ok
+
+
+# --- what is new has to pass the gate -----------------------------------------------------------
+
+
+def asked(server: Server, path: str, message: dict[str, Any]) -> dict[str, Any]:
+    """POST to the server's API."""
+    status, body = Call(server.address, 60).send("POST", f"/api/2.0/mlflow/{path}", json.dumps(message).encode())
+    assert status == 200, body
+    told: dict[str, Any] = json.loads(body)
+    return told
+
+
+def gate_tags(server: Server) -> int:
+    with closing(sqlite3.connect(server.database)) as database:
+        (count,) = database.execute("SELECT count(*) FROM experiment_tags WHERE key = ?", [gate.TAG]).fetchone()
+    return int(count)
+
+
+def test_a_server_that_reads_and_writes_passes_the_gate_and_nothing_of_it_stays(serving: Server) -> None:
+    answer = gate.try_out(serving.address, 60)
+    assert (answer.kind, answer.sentence.partition(";")[0]) == (Kind.OK, "the database is read and written")
+    assert gate_tags(serving) == 0
+    assert list((serving.artifacts / probe.PROBE_DIRECTORY).iterdir()) == []
+
+
+def test_a_server_whose_database_takes_no_changes_reads_and_does_not_pass(serving: Server) -> None:
+    # The server's connections are those of before: SQLite looks at the file's mode when it opens the journal.
+    os.chown(serving.database.parent, 0, 0)
+    try:
+        assert probe.health(serving.address, 3).ok
+        assert probe.database(serving.address, 25).ok
+        answer = gate.try_out(serving.address, 60)
+    finally:
+        os.chown(serving.database.parent, UID, UID)
+    assert not answer.ok
+    assert "tag of an experiment cannot be set" in answer.sentence
+    assert gate.try_out(serving.address, 60).ok
+
+
+def test_a_server_whose_database_is_locked_does_not_pass(serving: Server) -> None:
+    with closing(sqlite3.connect(serving.database, isolation_level=None)) as lock:
+        lock.execute("BEGIN IMMEDIATE")  # reading goes on
+        assert gate.try_out(serving.address, 2).kind is Kind.TIMEOUT
+    assert gate.try_out(serving.address, 60).ok
+
+
+def test_a_server_that_keeps_no_artifact_does_not_pass(serving: Server) -> None:
+    os.chown(serving.artifacts / probe.PROBE_DIRECTORY, 0, 0)
+    try:
+        answer = gate.try_out(serving.address, 60)
+        assert gate.try_out(serving.address, 60, proxied=False).ok
+    finally:
+        os.chown(serving.artifacts / probe.PROBE_DIRECTORY, UID, UID)
+    assert (answer.kind, "takes nothing" in answer.sentence) == (Kind.ERROR, True)
+
+
+def test_a_run_is_active_while_it_is_running_and_its_metrics_are_young(serving: Server) -> None:
+    now = int(time.time() * 1000)
+    runs = {}
+    for name, metric, status in (("young", now, ""), ("old", now - 3_600_000, ""), ("over", now, "FINISHED")):
+        wanted = {"experiment_id": "0", "run_name": name, "start_time": 1}
+        runs[name] = asked(serving, "runs/create", wanted)["run"]["info"]["run_id"]
+        asked(serving, "runs/log-metric", {"run_id": runs[name], "key": "loss", "value": 1, "timestamp": metric})
+        if status:
+            asked(serving, "runs/update", {"run_id": runs[name], "status": status})
+    assert active_runs.active(serving.address, 60, 300) == (f"young ({runs['young']}) in Default",)
+    assert len(active_runs.active(serving.address, 60, 7200)) == 2
 
 
 # --- what ends ----------------------------------------------------------------------------------

@@ -7,12 +7,9 @@ a step, with the seconds since the start.
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mlflowd.cli import terminal
 from mlflowd.config import load
 from mlflowd.engine.docker import DockerEngine
 from mlflowd.errors import ConfigurationError, ExitStatus, ImageMissingError, MlflowdError
@@ -23,7 +20,6 @@ from mlflowd.supervisor.images import Images
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from mlflowd.config import Settings
     from mlflowd.engine.api import Engine, Progress
@@ -63,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     settings = load(args.config, os.environ).settings
     engine = DockerEngine(settings.engine.socket, max(settings.engine.timeout, _PATIENCE))
     try:
-        with _interruptible():
-            args.part(args, settings, engine, _stopwatch())
+        with terminal.interruptible(), terminal.progress() as progress:
+            args.part(args, settings, engine, progress)
     finally:
         engine.close()
     return ExitStatus.OK
@@ -132,24 +128,3 @@ def _images(settings: Settings, engine: Engine) -> Images:
     except MlflowdError:
         who = Identity(os.geteuid(), os.getegid(), user_name(os.geteuid()))
         return Images(settings, engine, ImagesKept(state_directory(), who), who)
-
-
-def _stopwatch() -> Progress:
-    """Return a progress that prints each sentence behind the seconds since now."""
-    started = time.monotonic()
-
-    def say(sentence: str) -> None:
-        sys.stdout.write(f"[{time.monotonic() - started:4.0f} s] {sentence}\n")
-        sys.stdout.flush()
-
-    return say
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Turn SIGTERM into the exception of Ctrl-C, so that what is temporary is removed on the way out."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

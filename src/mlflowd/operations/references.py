@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from mlflowd.errors import ConfigurationError
+
 VERSION = re.compile(r"\d+(\.\d+)+([a-z]+\d+)?")
 _TAG = re.compile(r"v?(\d+(?:\.\d+)+(?:[a-z]+\d+)?)(-full)?")
 _OFFICIAL = "ghcr.io/mlflow/mlflow"
@@ -39,6 +41,21 @@ def full_variant(reference: str) -> str:
     repository, tag = split(reference)
     official = repository == _OFFICIAL and version_of(reference) and not is_full(reference)
     return f"{repository}:{tag}{FULL}" if official else ""
+
+
+def with_version(reference: str, wanted: str) -> str:
+    """Return the image of another version: `wanted` as a version ("3.17.2") in place of the tag's, or as a reference.
+
+    "-full" stays, a digest goes. Raises ConfigurationError where the tag of `reference` names no version.
+    """
+    version = wanted.removeprefix("v")
+    if not VERSION.fullmatch(version):
+        return wanted
+    repository, tag = split(reference)
+    if not (tagged := version_of(reference)):
+        message = f"The tag of {reference} (image.reference) is no version that {version} could take the place of."
+        raise ConfigurationError(message, f"name the whole reference, such as {repository}:v{version}")
+    return f"{repository}:{tag.replace(tagged, version)}"
 
 
 def same_name(one: str, other: str) -> bool:

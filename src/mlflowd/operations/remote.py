@@ -6,25 +6,22 @@ and what server/inquiry_script.py does to the stores (it writes and deletes a sm
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflowd.errors import ImageMissingError, MlflowdError
-from mlflowd.host import secrets
+from mlflowd.operations import private_files
 from mlflowd.server import inquiry, schema
-from mlflowd.server.wiring import ARTIFACTS, BACKEND, LOGIN, PRIVATE
+from mlflowd.server.wiring import ARTIFACTS, BACKEND, LOGIN
 from mlflowd.stores import fingerprint, places, remote, remote_artifacts
-from mlflowd.stores.findings import refused, warning
+from mlflowd.stores.findings import of_schema, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mlflowd.config import Settings
     from mlflowd.engine.api import Engine
     from mlflowd.host.paths import Identity
-    from mlflowd.model import ContainerSpec, Finding, Mount
+    from mlflowd.model import ContainerSpec, Finding
     from mlflowd.server.abilities import Abilities
     from mlflowd.server.inquiry import Answers
     from mlflowd.stores.fingerprint import Fingerprint
@@ -59,7 +56,7 @@ def check(  # noqa: PLR0913, PLR0917 - the machine, and the candidate with what 
 
 
 def schema_of_file(settings: Settings, who: Identity, able: Abilities, spec: ContainerSpec) -> list[Finding]:
-    """Return the refusal of a SQLite database that this image's MLflow does not work with; [] where it does.
+    """Return what is to be said of a SQLite database that this image's MLflow does not work with; [] where it does.
 
     A database that cannot be read now (another process may have it locked) is the other checks' to judge.
     """
@@ -70,8 +67,7 @@ def schema_of_file(settings: Settings, who: Identity, able: Abilities, spec: Con
         found = fingerprint.read(path, who)
     except (MlflowdError, OSError):
         return []
-    verdict = schema.judge(found.revision if found else "", able, spec)
-    return [] if verdict.fits else [refused("database: schema", verdict.sentence, verdict.remedy)]
+    return of_schema(schema.judge(found.revision if found else "", able, spec))
 
 
 def _findings(
@@ -95,23 +91,6 @@ def _served(state: Path, who: Identity) -> Fingerprint | None:
 
 
 def _ask(engine: Engine, who: Identity, spec: ContainerSpec, trial: Path) -> Answers:
-    with _prepared(spec, who, trial) as like:
+    mounts = tuple(mount for mount in spec.mounts if mount.target not in _LOCAL)
+    with private_files.written(replace(spec, mounts=mounts), who, trial) as like:
         return inquiry.parse(engine.ask(spec.image_id, inquiry.question(), inquiry.LIMIT, like))
-
-
-@contextmanager
-def _prepared(spec: ContainerSpec, who: Identity, trial: Path) -> Iterator[ContainerSpec]:
-    """Write the private files for the while, and yield the spec with their mounts and without those of data."""
-    private = next((mount.source for mount in spec.mounts if mount.target == PRIVATE), "")
-    mounts = tuple(_moved(mount, private, str(trial)) for mount in spec.mounts if mount.target not in _LOCAL)
-    try:
-        secrets.write(trial, spec.files, who)
-        yield replace(spec, mounts=mounts)
-    finally:
-        secrets.write(trial, (), who)
-
-
-def _moved(mount: Mount, before: str, after: str) -> Mount:
-    """Return the mount with what lies in the one directory in the other."""
-    inside = before and (mount.source == before or mount.source.startswith(f"{before}/"))
-    return replace(mount, source=after + mount.source.removeprefix(before)) if inside else mount

@@ -2,7 +2,8 @@
 
 Effects: HTTP requests to the address given. The limit is for all requests of a Call together, so that a peer that
 sends a byte a second ends like one that sends nothing; redirects are not followed, which also keeps a login from
-being sent elsewhere, and of a body no more than MAX_BODY bytes are read.
+being sent elsewhere, and of a body no more than
+MAX_BODY bytes are read unless more are asked for.
 """
 
 from __future__ import annotations
@@ -62,8 +63,10 @@ class Call:
         """Set the limit, still counted from the beginning."""
         self.timeout = timeout
 
-    def send(self, method: str, path: str, body: bytes = b"", kind: str = "application/json") -> tuple[int, bytes]:
-        """Return the status and the first MAX_BODY bytes; raises OSError or http.client.HTTPException."""
+    def send(
+        self, method: str, path: str, body: bytes = b"", kind: str = "application/json", limit: int = MAX_BODY
+    ) -> tuple[int, bytes]:
+        """Return the status and the first `limit` bytes; raises OSError or http.client.HTTPException."""
         connection = http.client.HTTPConnection(self.address.host, self.address.port)
         with _connect(self.address, self._began + self.timeout) as connection.sock:
             # MLflow refuses Host headers that it does not know; localhost is on its list and on ours (names.py).
@@ -73,7 +76,7 @@ class Call:
             mark = f"{'&' if '?' in path else '?'}{MARK}"
             connection.request(method, f"{self._prefix}{path}{mark}", body or None, headers)
             with connection.getresponse() as response:
-                return response.status, response.read(MAX_BODY)
+                return response.status, response.read(limit)
 
 
 def fields(body: bytes) -> dict[str, object] | None:

@@ -32,6 +32,7 @@ that did not handle a change take the old password, or the deleted user, for up 
 
 ADMIN_PASSWORD = "login.admin_password"  # noqa: S105 - the key of the configuration
 PROBE_PASSWORD = "login.probe_password"  # noqa: S105 - likewise
+SECRET_KEY = "login.secret_key"  # noqa: S105 - likewise
 LEAST = 12
 """Characters of a password: MLflow's own rule since 3.0, refused by its server in the middle of a start."""
 _SHIPPED = "password1234"
@@ -50,7 +51,7 @@ def wiring(settings: Settings, secrets: Secrets, machine: Machine) -> Wiring:
     return Wiring(
         environment={
             "MLFLOW_AUTH_CONFIG_PATH": f"{PRIVATE}/{FILE}",
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.get("login.secret_key"),
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.get(SECRET_KEY),
         },
         # In the file and not in the environment, because MLflow before 3.16 reads it from the file alone. It matters
         # when the user is made: that it changed later is no reason for another container.
@@ -68,12 +69,13 @@ def check(settings: Settings, secrets: Secrets) -> None:
     if not settings.login.enabled:
         return
     password = secrets.get(ADMIN_PASSWORD)
-    if reason := _fault(password):
+    if reason := fault(password):
         message = f"The password of {ADMIN_PASSWORD} will not do: {reason}."
         raise ConfigurationError(message, _ELSEWHERE)
 
 
-def _fault(password: str) -> str:
+def fault(password: str) -> str:
+    """Return why MLflow would refuse this password of an admin, or read it as another; "" for one that will do."""
     if len(password) < LEAST:
         return f"it has {len(password)} characters, and MLflow wants {LEAST} or more"
     if password == _SHIPPED:

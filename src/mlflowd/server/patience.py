@@ -36,6 +36,8 @@ _LIBPQ: Final = MappingProxyType(
 _MYSQL: Final = MappingProxyType(
     {"connect_timeout": str(CONNECT), "read_timeout": str(ANSWER), "write_timeout": str(ANSWER)}
 )
+_STATEMENT: Final = frozenset({"read_timeout", "write_timeout"})
+"""PyMySQL's limits on a statement."""
 _OPTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {"psycopg2": _LIBPQ, "psycopg": _LIBPQ, "pymysql": _MYSQL}
 )
@@ -46,3 +48,13 @@ def bounded(query: str, driver: str) -> str:
     given = {unquote_plus(option.partition("=")[0]) for option in query.split("&")}
     added = [f"{name}={value}" for name, value in _OPTIONS.get(driver, {}).items() if name not in given]
     return "&".join([*([query] if query else []), *added])
+
+
+def unhurried(uri: str) -> str:
+    """Return a database's URI without the limits on how long a statement may take: one of a migration may take hours.
+
+    Also without such as a person has set, who thought of requests. That a connection is lost is noticed as before.
+    """
+    address, mark, query = uri.partition("?")
+    options = [option for option in query.split("&") if unquote_plus(option.partition("=")[0]) not in _STATEMENT]
+    return address + mark * bool(options) + "&".join(options) if mark else uri

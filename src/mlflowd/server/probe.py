@@ -4,7 +4,7 @@ Effects: HTTP requests to the address given, and in `artifacts` one small object
 raises: a server that is down, hung or somebody else's is an Answer.
 
 Where the server asks for a login, the probes have one of their own (accounts.py). It can do two things: search for an
-experiment that nobody has, and keep objects under the experiment GUARDED_EXPERIMENT, which is none.
+experiment that nobody has, and keep objects under the experiment GUARDED_EXPERIMENT.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ PROBE_DIRECTORY = ".mlflowd-probe"
 """Where in the artifact store the probe's object lies for a moment."""
 GUARDED_EXPERIMENT = "00"
 """With a login, artifacts are guarded by the experiment that their path begins with: digits, compared as a text
-(_EXPERIMENT_ID_PATTERN of mlflow/server/auth). No experiment gets this id, so the probe's right to it is one to nothing
-else, and nothing of it is seen in MLflow's pages; a path without an experiment would ask for
-login.default_permission = "MANAGE" for everybody."""
+(_EXPERIMENT_ID_PATTERN of mlflow/server/auth). No experiment gets this text as its id, so that nothing of it is seen in
+MLflow's pages; a path without an experiment would ask for login.default_permission = "MANAGE" for everybody. In the
+database it is a number, 0: the probe's user may also write to the Default experiment, as the gate does (gate.py)."""
 
 _PATH = "/api/2.0/mlflow-artifacts/artifacts"
 _ANY_EXPERIMENT = {"max_results": 1}
-_NO_EXPERIMENT = {"max_results": 1, "filter": "name = 'mlflowd-probe'"}
+NO_EXPERIMENT = {"max_results": 1, "filter": "name = 'mlflowd-probe'"}
 """For a user who is no admin MLflow reads page after page until it finds one that the user may see."""
 _TO_THE_REQUEST = 0.75
 """Share of the artifact probe's time for PUT and GET; the rest is kept for the DELETE."""
@@ -86,7 +86,7 @@ def health(address: Address, timeout: float, prefix: str = "") -> Answer:
     `prefix` is the server's static prefix. It says nothing of the stores: MLflow answers it natively, and without a
     login.
     """
-    call = _Probe(address, timeout, prefix)
+    call = Probe(address, timeout, prefix)
     try:
         status, body = call.send("GET", "/health")
     except (OSError, http.client.HTTPException) as error:
@@ -106,8 +106,8 @@ def database(address: Address, timeout: float, prefix: str = "", login: Login | 
     SQLite waits up to 20 s for a lock before MLflow answers 503, so a smaller `timeout` makes a locked database
     a TIMEOUT, which is to be read as "busy".
     """
-    call = _Probe(address, timeout, prefix, login)
-    search = json.dumps(_NO_EXPERIMENT if login else _ANY_EXPERIMENT).encode()
+    call = Probe(address, timeout, prefix, login)
+    search = json.dumps(NO_EXPERIMENT if login else _ANY_EXPERIMENT).encode()
     try:
         status, body = call.send("POST", "/api/2.0/mlflow/experiments/search", search)
     except TimeoutError:
@@ -120,7 +120,7 @@ def database(address: Address, timeout: float, prefix: str = "", login: Login | 
         return call.refused("its database", status, body)
     if b"database is locked" in body:
         return call.answer(Kind.LOCKED, "the database is locked by another process")
-    return call.answer(Kind.ERROR, f"the database request failed: {_message(status, body)}")
+    return call.answer(Kind.ERROR, f"the database request failed: {message(status, body)}")
 
 
 def artifacts(address: Address, timeout: float, prefix: str = "", login: Login | None = None) -> Answer:
@@ -131,7 +131,7 @@ def artifacts(address: Address, timeout: float, prefix: str = "", login: Login |
     directory = f"{GUARDED_EXPERIMENT}/{PROBE_DIRECTORY}" if login else PROBE_DIRECTORY
     path = f"{_PATH}/{directory}/{secrets.token_hex(8)}"
     content = secrets.token_hex(32).encode()
-    call = _Probe(address, timeout * _TO_THE_REQUEST, prefix, login)
+    call = Probe(address, timeout * _TO_THE_REQUEST, prefix, login)
     try:
         answer = _store(call, path, content)
     except (OSError, http.client.HTTPException) as error:
@@ -144,7 +144,7 @@ def artifacts(address: Address, timeout: float, prefix: str = "", login: Login |
 def listing(address: Address, timeout: float, prefix: str = "", login: Login | None = None) -> Answer:
     """List the directory of the probe's objects, which is empty: the cheapest request that needs the artifact store."""
     directory = f"{GUARDED_EXPERIMENT}/{PROBE_DIRECTORY}" if login else PROBE_DIRECTORY
-    call = _Probe(address, timeout, prefix, login)
+    call = Probe(address, timeout, prefix, login)
     try:
         status, body = call.send("GET", f"{_PATH}?path={directory}")
     except (OSError, http.client.HTTPException) as error:
@@ -153,34 +153,34 @@ def listing(address: Address, timeout: float, prefix: str = "", login: Login | N
         return call.answer(Kind.OK, "the artifact store answers")
     if call.is_refused(status, body):
         return call.refused("its artifacts", status, body)
-    return call.answer(Kind.ERROR, f"the artifact store does not list: {_message(status, body)}")
+    return call.answer(Kind.ERROR, f"the artifact store does not list: {message(status, body)}")
 
 
-def _store(call: _Probe, path: str, content: bytes) -> Answer:
+def _store(call: Probe, path: str, content: bytes) -> Answer:
     status, body = call.send("PUT", path, content, "application/octet-stream")
     if call.is_refused(status, body):
         return call.refused("its artifacts", status, body)
     if status != http.HTTPStatus.OK:
-        return call.answer(Kind.ERROR, f"the artifact store takes nothing: {_message(status, body)}")
+        return call.answer(Kind.ERROR, f"the artifact store takes nothing: {message(status, body)}")
     status, body = call.send("GET", path)
     if status != http.HTTPStatus.OK:
-        return call.answer(Kind.ERROR, f"the artifact store does not give back: {_message(status, body)}")
+        return call.answer(Kind.ERROR, f"the artifact store does not give back: {message(status, body)}")
     if body != content:
         return call.answer(Kind.ERROR, "the artifact store gave back something else than it was given")
     return call.answer(Kind.OK, "the artifact store keeps what it is given")
 
 
-def _delete(call: _Probe, path: str) -> Answer:
+def _delete(call: Probe, path: str) -> Answer:
     try:
         status, body = call.send("DELETE", path)
     except (OSError, http.client.HTTPException) as error:
         return call.lost(error)
     if status != http.HTTPStatus.OK:
-        return call.answer(Kind.ERROR, f"the artifact store does not delete: {_message(status, body)}")
+        return call.answer(Kind.ERROR, f"the artifact store does not delete: {message(status, body)}")
     return call.answer(Kind.OK, "the artifact store keeps what it is given")
 
 
-class _Probe(Call):
+class Probe(Call):
     """A Call and the Answers that speak of it."""
 
     def answer(self, kind: Kind, sentence: str) -> Answer:
@@ -195,10 +195,10 @@ class _Probe(Call):
     def refused(self, what: str, status: int, body: bytes) -> Answer:
         """Return the Answer for a request that was not allowed."""
         if self.login is None:
-            return self.answer(Kind.DENIED, f"the server hides {what} from the probe: {_message(status, body)}")
+            return self.answer(Kind.DENIED, f"the server hides {what} from the probe: {message(status, body)}")
         if status != http.HTTPStatus.FORBIDDEN:
             return self.answer(Kind.REJECTED, f"the probe's user {self.login.user} cannot log in")
-        sentence = f"the server hides {what} from the probe's user {self.login.user}: {_message(status, body)}"
+        sentence = f"the server hides {what} from the probe's user {self.login.user}: {message(status, body)}"
         return self.answer(Kind.REJECTED, sentence)
 
     def lost(self, error: Exception) -> Answer:
@@ -214,10 +214,10 @@ class _Probe(Call):
         return self.answer(Kind.REFUSED, f"{self.address} cannot be reached: {error.strerror or error}")  # type: ignore[attr-defined]
 
 
-def _message(status: int, body: bytes) -> str:
+def message(status: int, body: bytes) -> str:
     """Return the status and MLflow's own message, or what else came."""
-    message = (fields(body) or {}).get("message")
-    return f"status {status}: {_quote(str(message).encode() if message else body)}"
+    told = (fields(body) or {}).get("message")
+    return f"status {status}: {_quote(str(told).encode() if told else body)}"
 
 
 def _quote(body: bytes) -> str:

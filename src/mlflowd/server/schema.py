@@ -2,7 +2,8 @@
 
 MLflow refuses a database of another revision at its start, or, where a table is missing, migrates it one way without
 a word (mlflow/store/db/utils.py, _verify_schema and _all_tables_exist). Here it is known before, by the revisions that
-the image has (Abilities). Of basic-auth's database nothing is judged: it migrates itself.
+the image has (Abilities), and mlflowd migrates it itself, after a copy that it can go back to; a person does where
+mlflowd has no tool for a copy (SQL Server). Of basic-auth's database nothing is judged: it migrates itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _VARIABLE = "MLFLOW_BACKEND_STORE_URI"
 _LOGIN = re.compile(r"(://[^:/?#@]*):[^@/?#]*@")
 """The password of a URI as config.uris writes it."""
 RESTART = "sudo systemctl restart mlflowd"
+REHEARSE = "nothing to do; to try the migration on a copy first: sudo mlflowd upgrade --rehearse"
 
 
 class State(StrEnum):
@@ -44,10 +46,12 @@ class Verdict:
     state: State
     sentence: str = ""
     remedy: str = ""
+    migrates: bool = False
+    """mlflowd migrates it, as a transaction."""
 
     @property
     def fits(self) -> bool:
-        """Whether the server may be started."""
+        """Whether the server may be started with it as it is."""
         return self.state not in {State.OLDER, State.UNKNOWN}
 
 
@@ -58,19 +62,25 @@ def judge(revision: str, able: Abilities, spec: ContainerSpec) -> Verdict:
     if not able.head or revision == able.head:
         return Verdict(State.FINE if able.head else State.UNJUDGED)
     if revision in able.revisions:
-        return Verdict(
-            State.OLDER,
-            f"The database's schema is revision {revision}, and MLflow {able.mlflow} works with {able.head} alone, to "
-            "which there is a way but none back.",
-            f"{back_up(spec)}, migrate it ('{upgrade(spec)}'), then: {RESTART}; or set image.reference to the release "
-            "that wrote it",
-        )
+        return _older(revision, able, spec)
     return Verdict(
         State.UNKNOWN,
         f"The database's schema is revision {revision}, which MLflow {able.mlflow} does not know: a newer release "
         "wrote it.",
         "set image.reference in /etc/mlflowd.toml to the release that wrote the database (or a newer one), or restore "
         f"a copy from before that; then: {RESTART}",
+    )
+
+
+def _older(revision: str, able: Abilities, spec: ContainerSpec) -> Verdict:
+    said = f"The database's schema is revision {revision}, and MLflow {able.mlflow} works with {able.head} alone"
+    if not _uri(spec).startswith("mssql"):
+        return Verdict(State.OLDER, f"{said}: the next start migrates it, after a copy.", REHEARSE, migrates=True)
+    return Verdict(
+        State.OLDER,
+        f"{said}, to which there is a way but none back.",
+        f"{back_up(spec)}, migrate it ('{upgrade(spec)}'), then: {RESTART}; or set image.reference to the release "
+        "that wrote it",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlflowd.errors import ExitStatus
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflowd.host.paths import Identity
+    from mlflowd.server.schema import Verdict
 
+SCHEMA = "database: schema"
 FIX = "sudo mlflowd check --fix"
 
 
@@ -43,6 +46,13 @@ def refused(check: str, message: str, remedy: str) -> Finding:
 def misplaced(check: str, message: str, remedy: str) -> Finding:
     """Return that the configuration names a place that will not do."""
     return failure(check, message, remedy, ExitStatus.CONFIGURATION)
+
+
+def of_schema(verdict: Verdict) -> list[Finding]:
+    """Return what is to be said of the database's schema; nothing where the server works with it."""
+    if verdict.migrates:
+        return [replace(warning(SCHEMA, verdict.sentence, verdict.remedy), migrates=True)]
+    return [] if verdict.fits else [refused(SCHEMA, verdict.sentence, verdict.remedy)]
 
 
 def chown(path: Path, who: Identity, *, whole: bool = False) -> str:

@@ -14,7 +14,7 @@ from mlflowd.server import schema
 from mlflowd.server.inquiry import PATIENCE, Answer, Kind
 from mlflowd.stores import fingerprint
 from mlflowd.stores.database import ACCEPT
-from mlflowd.stores.findings import fine, refused, warning
+from mlflowd.stores.findings import fine, of_schema, refused, warning
 
 if TYPE_CHECKING:
     from mlflowd.config import Settings
@@ -132,9 +132,7 @@ def check(
         fine(_NAME, f"the database {place.name} at {_where(place)} answers the user {place.user} ({answer.version})"),
         compare(identified(settings, answer), served),
     ]
-    if not (verdict := schema.judge(answer.revision, able, spec)).fits:
-        found.append(refused("database: schema", verdict.sentence, verdict.remedy))
-    return found
+    return [*found, *of_schema(schema.judge(answer.revision, able, spec))]
 
 
 def identified(settings: Settings, answer: Answer) -> Fingerprint:

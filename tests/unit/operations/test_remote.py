@@ -38,10 +38,12 @@ class Watching(FakeEngine):
         self.place: Path | None = None
         self.files: dict[str, str] = {}
 
-    def ask(self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None) -> str:
+    def ask(
+        self, image_id: str, argv: Sequence[str], limit: float, like: ContainerSpec | None = None, task: str = ""
+    ) -> str:
         if self.place and self.place.exists():
             self.files = {path.name: path.read_text() for path in self.place.rglob("*") if path.is_file()}
-        return super().ask(image_id, argv, limit, like)
+        return super().ask(image_id, argv, limit, like, task)
 
 
 @pytest.fixture

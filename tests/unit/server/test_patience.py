@@ -27,3 +27,17 @@ def test_what_a_person_wrote_stays_and_comes_first() -> None:
 def test_driver_of_other_words_is_left_as_it_is(driver: str) -> None:
     assert patience.bounded("a=b", driver) == "a=b"
     assert patience.bounded("", driver) == ""
+
+
+@pytest.mark.parametrize(
+    ("uri", "unhurried"),
+    [
+        ("mysql+pymysql://m:p%40@db1/m?connect_timeout=10&read_timeout=120&write_timeout=120",
+         "mysql+pymysql://m:p%40@db1/m?connect_timeout=10"),
+        ("mysql+pymysql://m@db1/m?read%5Ftimeout=5", "mysql+pymysql://m@db1/m"),
+        ("mysql+pymysql://m@db1/m", "mysql+pymysql://m@db1/m"),
+        ("postgresql+psycopg2://m@db1/m?tcp_user_timeout=10000", "postgresql+psycopg2://m@db1/m?tcp_user_timeout=10000"),
+    ],
+)  # fmt: skip
+def test_a_migration_s_statements_have_no_limit_and_a_lost_connection_has(uri: str, unhurried: str) -> None:
+    assert patience.unhurried(uri) == unhurried

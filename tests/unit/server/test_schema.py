@@ -48,12 +48,26 @@ def test_an_image_that_does_not_say_what_it_knows_is_not_judged() -> None:
     assert schema.judge("ffffffffffff", mute, SQLITE).state is State.UNJUDGED
 
 
-def test_sqlite_is_migrated_in_its_directory() -> None:
-    verdict = schema.judge("1b5f0d9ad7c1", ABLE, SQLITE)
+@pytest.mark.parametrize("uri", ["sqlite:////srv/db/mlflow.db", "postgresql://m@db1/m", "mysql://m@db1/m"])
+def test_an_older_schema_is_mlflowd_s_to_migrate(uri: str) -> None:
+    verdict = schema.judge("1b5f0d9ad7c1", ABLE, spec(backend_store={"uri": uri}))
+    assert verdict.migrates
     assert "revision 1b5f0d9ad7c1, and MLflow 3.17.2 works with dc11669786a5 alone" in verdict.sentence
-    assert "cp -a /srv/db /srv/db.before-upgrade" in verdict.remedy
+    assert "mlflowd upgrade --rehearse" in verdict.remedy
+    assert not schema.judge("ffffffffffff", ABLE, SQLITE).migrates
+
+
+def test_a_database_that_mlflowd_cannot_copy_is_a_person_s_to_migrate() -> None:
+    verdict = schema.judge("1b5f0d9ad7c1", ABLE, spec(backend_store={"uri": "mssql://m@db1/m"}))
+    assert not verdict.migrates
+    assert "but none back" in verdict.sentence
+    assert "mlflow db upgrade mssql+pymssql://m:PASSWORD@db1/m'" in verdict.remedy
+
+
+def test_sqlite_is_migrated_by_hand_in_its_directory() -> None:
+    assert "cp -a /srv/db /srv/db.before-upgrade" in schema.back_up(SQLITE)
     command = "-v /srv/db:/mlflow/backend 8c0cb59a31ec mlflow db upgrade sqlite:////mlflow/backend/mlflow.db"
-    assert f"'docker run --rm --user 990:991 -e HOME=/tmp {command}'" in verdict.remedy
+    assert schema.upgrade(SQLITE) == f"docker run --rm --user 990:991 -e HOME=/tmp {command}"
 
 
 @pytest.mark.parametrize(
@@ -67,11 +81,12 @@ def test_sqlite_is_migrated_in_its_directory() -> None:
 def test_a_database_server_s_is_migrated_over_the_network_and_its_password_is_not_told(
     uri: str, tool: str, driver: str
 ) -> None:
-    verdict = schema.judge("1b5f0d9ad7c1", ABLE, spec(backend_store={"uri": uri}))
-    assert tool in verdict.remedy
-    assert "--network mlflowd" in verdict.remedy
-    assert f'mlflow db upgrade "{driver}' in verdict.remedy
-    assert "geheim" not in verdict.remedy + verdict.sentence
+    described = spec(backend_store={"uri": uri})
+    assert tool in schema.back_up(described)
+    told = schema.upgrade(described)
+    assert "--network mlflowd" in told
+    assert f'mlflow db upgrade "{driver}' in told
+    assert "geheim" not in told
 
 
 def test_a_database_of_this_machine_is_reached_by_the_same_name() -> None:

@@ -85,11 +85,17 @@ def test_a_database_that_answers_passes_and_may_be_new() -> None:
     assert "the server fills it" in by_check(look(EMPTY))["database: fingerprint"].message
 
 
-def test_a_schema_of_another_release_is_refused() -> None:
-    for revision, said in (("a1", "works with b2 alone"), ("c3", "does not know")):
-        found = by_check(look(Answer(Kind.OK, "look", revision=revision, tables=58, ours=2)))["database: schema"]
-        assert said in found.message
-        assert (found.level, found.exit_status, found.transient) == (Level.FAILURE, ExitStatus.REFUSED, False)
+def test_an_older_schema_is_told_and_migrated_by_the_start() -> None:
+    found = by_check(look(Answer(Kind.OK, "look", revision="a1", tables=58, ours=2)))["database: schema"]
+    assert (found.level, found.migrates) == (Level.WARNING, True)
+    assert "works with b2 alone: the next start migrates it" in found.message
+
+
+@pytest.mark.parametrize(("uri", "revision"), [("postgresql://mlflow@db1/m", "c3"), ("mssql://mlflow@db1/m", "a1")])
+def test_a_schema_that_mlflowd_cannot_migrate_is_refused(uri: str, revision: str) -> None:
+    found = by_check(look(Answer(Kind.OK, "look", revision=revision, tables=58, ours=2), uri))["database: schema"]
+    assert (found.level, found.exit_status, found.transient) == (Level.FAILURE, ExitStatus.REFUSED, False)
+    assert not found.migrates
 
 
 def test_an_empty_twin_is_refused_and_another_database_is_told() -> None:
