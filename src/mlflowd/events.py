@@ -102,6 +102,8 @@ class Event(Enum):
     """The database file was removed or exchanged under the server."""
     ACTIVE_RUNS = ("fc41dead76314c5985df83c9f15de7f7", Priority.WARNING, "runs", "remedy")
     """An upgrade interrupts runs that are being written."""
+    UPGRADE_REHEARSING = ("e79dfd766cac4cffbe5900ad527d3879", Priority.NOTICE, "image")
+    """The migration of the database is tried on a copy."""
     UPGRADE_REHEARSED = ("e9e0b08920ef4ce6ad3baea337bc4919", Priority.NOTICE, "image", "seconds")
     """The migration of the database was tried on a copy."""
     UPGRADE_STARTED = ("a114d76e1aed41e6bb59eed8d16eb999", Priority.NOTICE, "image")

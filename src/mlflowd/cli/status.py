@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from tabulate import tabulate
 
 from mlflowd.errors import ExitStatus
 from mlflowd.host import paths
+from mlflowd.host.restic.words import span
 from mlflowd.model import Phase
 from mlflowd.supervisor import status
 
@@ -79,9 +81,26 @@ def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
         rows += [("", f"remedy: {trouble['remedy']}")] if trouble["remedy"] else []
     if refusal := document.get("refusal"):
         rows += [("refused", refusal["message"]), ("", f"remedy: {refusal['remedy']}")]
+    if change := document.get("transaction"):
+        rows.append(
+            (
+                f"last {change['kind']}",
+                f"{'done' if change['ok'] else 'undone'} {change['ended']}: {change['sentence']}",
+            )
+        )
+    if backup := document.get("backup"):
+        rows.append(("last backup", _age(backup["last"], backup["snapshot"])))
+        rows.append(("last verification", _age(backup["verified"], backup["verified_snapshot"])))
     if incidents := document["incidents"]:
         last = incidents[-1]
         rows.append(
             ("last incident", f"{last['seconds']} s without an answer, ended {last['ended']}: {last['reason']}")
         )
     return rows
+
+
+def _age(instant: str | None, snapshot: str | None) -> str:
+    if instant is None:
+        return "none yet"
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(instant)).total_seconds()
+    return f"{instant}, {span(max(seconds, 0))} ago ({snapshot})"

@@ -57,6 +57,16 @@ def fingerprint_file(state: Path) -> Path:
     return state / "state" / "fingerprint.json"
 
 
+def transaction_file(state: Path) -> Path:
+    """Return the file that says which transaction is under way: operations/transaction.py."""
+    return state / "state" / "transaction.json"
+
+
+def outcomes_file(state: Path) -> Path:
+    """Return the file that says what became of the last transactions, and which images were rejected."""
+    return state / "state" / "transactions.json"
+
+
 def identity() -> Identity:
     """Return the service's user: this process's own, or, when it is root, `mlflowd`.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflowd.errors import MlflowdError, RefusedError
 from mlflowd.host import files
-from mlflowd.host.paths import run_as
+from mlflowd.host.paths import outcomes_file, run_as, transaction_file
 from mlflowd.operations import copies
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ class Step(StrEnum):
     COPY = "copy"
     """The databases are copied to `before`."""
     CHANGE = "change"
-    """Of a restore: today's files are set aside, and those of the backup are put in their place."""
+    """Of a restore: today's artifacts are set aside."""
+    PLACE = "place"
+    """Of a restore: the backup's artifacts and databases are put in their place."""
     MIGRATE = "migrate"
     START = "start"
     """The new server is made and started."""
@@ -88,11 +90,13 @@ class Transaction:
     """Of a restore: the backup's id."""
     stopped_at: float = 0.0
     """When clients were served last, in seconds of the epoch; 0 until then."""
+    set_aside: bool = False
+    """Of a restore: `before/` has the database files of before themselves, since they could not be copied."""
+    reached: str = ""
+    """Of one that is being reverted: the step at which it went wrong."""
     why: str = ""
     """Of one that is being reverted: what went wrong, as a sentence."""
     remedy: str = ""
-    attempts: int = 0
-    """How often it was taken up again after mlflowd had ended in the middle of it."""
 
     @property
     def target(self) -> str:
@@ -122,6 +126,8 @@ class Rejection:
 
     image: str
     reference: str
+    before_reference: str
+    """What went on serving in its place."""
     sentence: str
     remedy: str
 
@@ -132,8 +138,8 @@ class Ledger:
     def __init__(self, state: Path, who: Identity) -> None:
         self._state = state
         self._who = who
-        self.path = state / "state" / "transaction.json"
-        self._past = state / "state" / "transactions.json"
+        self.path = transaction_file(state)
+        self._past = outcomes_file(state)
 
     def directory(self, transaction_id: str) -> Path:
         """Return where a transaction keeps what it needs."""
@@ -201,6 +207,11 @@ class Ledger:
     def clear(self, *stay: str) -> None:
         """Remove the directories of all transactions but these. Raises MlflowdError."""
         run_as(self._who, lambda: _clear(self._state / "transactions", stay))
+
+    def unstage(self, transaction_id: str) -> None:
+        """Remove what a restore had staged, once it is in its place. Raises MlflowdError."""
+        staged = self.directory(transaction_id) / "staged"
+        run_as(self._who, lambda: shutil.rmtree(staged, ignore_errors=True))
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -8,22 +8,38 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlflowd import __version__
-from mlflowd.errors import ConfigurationError, EngineError, ExitStatus, MlflowdError
+from mlflowd.errors import EngineError, ExitStatus, MlflowdError
 from mlflowd.events import Event
 from mlflowd.host import journal
-from mlflowd.model import Create, Done, History, Phase, Pull, Refusal, Replace, Restart, Start, Stop, Unpause, Wait
+from mlflowd.model import (
+    Create,
+    Done,
+    History,
+    Phase,
+    Pull,
+    Refusal,
+    Replace,
+    Restart,
+    Settle,
+    Start,
+    Stop,
+    Unpause,
+    Upgrade,
+    Wait,
+)
 from mlflowd.server import command, loglines, probe
-from mlflowd.supervisor import history, policy
+from mlflowd.supervisor import half_done, history, policy
 from mlflowd.supervisor.forward import Forwarder
 from mlflowd.supervisor.inbox import Finished, Heard, Inbox, Reload, Terminate, Wake
 from mlflowd.supervisor.listen import Listener
 from mlflowd.supervisor.narrate import Scene, narrate
 from mlflowd.supervisor.observer import Observer
-from mlflowd.supervisor.outfit import Outfit
-from mlflowd.supervisor.status import Served, StatusFile
+from mlflowd.supervisor.outfit import Outfit, require_changeable
+from mlflowd.supervisor.status import StatusFile
 from mlflowd.supervisor.work import Work
 
 if TYPE_CHECKING:
@@ -37,8 +53,6 @@ if TYPE_CHECKING:
 _PERMANENT = frozenset({ExitStatus.REFUSED, ExitStatus.PERMISSION, ExitStatus.CONFIGURATION})
 _EXTENSION = 60.0
 """Seconds asked of systemd in each cycle of a start or a stop that goes on; a loop that hangs ends by them."""
-
-
 _STOP_MARGIN = 15.0
 """Seconds beyond the grace until an engine that does not stop the server holds up our own end no longer."""
 
@@ -59,6 +73,7 @@ class Daemon:
         self._forwarder = Forwarder(place.engine, place.runtime / "log-place.json")
         self._listener = Listener(place.engine, settings.container.name, self.inbox)
         self._history = History()
+        self._transaction = half_done.last(place)
         self._scene: Scene | None = None
         self._ready = False
         self._stop_by: float | None = None
@@ -110,6 +125,7 @@ class Daemon:
         if not self._outfit.wish.known:
             self._find()
         observed = self._observer.look(self._desired, self._serves, self._outfit.troubles)
+        observed = replace(observed, unfinished=half_done.sentence(self._place))
         self._outfit.serving(observed.serving)
         self._follow(observed)
         return observed
@@ -132,7 +148,7 @@ class Daemon:
         self._observer.forget()
         if (self._history.failures and isinstance(action, Create | Start)) or isinstance(action, Restart | Unpause):
             self._status.restarted()
-        if isinstance(action, Restart | Replace):
+        if isinstance(action, Restart | Replace | Upgrade | Settle):
             self._status.interrupted(action.reason, time.monotonic())
         self._work.begin(action, self._outfit.effects)
         return self._linger(action.phase)
@@ -168,9 +184,12 @@ class Daemon:
     def _finish(self, wake: Finished) -> None:
         if not self._work.finish(wake):
             return
+        if isinstance(wake.action, Upgrade | Settle):
+            self._transaction = half_done.last(self._place)
+            self._outfit.rest()
         if isinstance(wake.action, Restart):
             self._history = history.failed(self._history, time.monotonic())
-        if isinstance(wake.action, Stop):
+        if isinstance(wake.action, Stop | Upgrade | Settle):
             self._history = history.stopped(self._history)
         if wake.error is not None:
             self._fail(wake.action, wake.error)
@@ -218,14 +237,8 @@ class Daemon:
             self._notifier.ready(self._scene.action.reason if self._scene else "reloaded")
 
     def _change(self, settings: Settings) -> None:
-        old = self._settings
-        fixed = {
-            "container.name": old.container.name != settings.container.name,
-            "engine": old.engine != settings.engine,
-        }
-        if changed := [key for key, differs in fixed.items() if differs]:
-            message = f"{' and '.join(changed)} cannot change while mlflowd runs"
-            raise ConfigurationError(message, "sudo systemctl restart mlflowd")
+        require_changeable(self._settings, settings)
+        half_done.forgive(self._place)
         outfit = Outfit(settings, self._place, self.inbox)
         self._outfit.end()
         self._outfit = outfit
@@ -244,9 +257,7 @@ class Daemon:
             self._ready = True
             self._notifier.ready(scene.action.reason)
         self._give_up(scene)
-        served = Served(
-            self._ready, self._settings.server.listen, self._settings.image.reference, self._outfit.wish.mlflow_version
-        )
+        served = self._outfit.served(self._ready, scene.observed.container, self._transaction)
         with suppress(OSError):  # a full /run costs the status, not the supervision
             self._status.update(scene, scene.action.reason, served, time.monotonic())
             self._forwarder.save()

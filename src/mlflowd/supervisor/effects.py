@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from mlflowd.errors import EngineError, ExitStatus, ImageMissingError, MlflowdError, PortTakenError, RefusedError
 from mlflowd.events import Event
 from mlflowd.host import journal, ports, secrets
-from mlflowd.model import Create, Level, Pull, Replace, Restart, Start, Stop, Unpause
+from mlflowd.model import Create, Level, Pull, Rehearse, Replace, Restart, Settle, Start, Stop, Unpause, Upgrade
 from mlflowd.operations import preflight, remote
+from mlflowd.supervisor.transactions import Transactions
 
 if TYPE_CHECKING:
     from mlflowd.engine.api import Progress
-    from mlflowd.model import Action, ContainerSpec, Finding
+    from mlflowd.model import Action, ContainerSpec, Finding, Secrets
+    from mlflowd.supervisor.doorkeeper import Doorkeeper
     from mlflowd.supervisor.place import Place
     from mlflowd.supervisor.wish import Wish
 
@@ -29,7 +31,7 @@ _TOLD_EVERY = 10.0
 class Effects:
     """The hands of the supervisor, for one configuration."""
 
-    def __init__(self, wish: Wish, place: Place) -> None:
+    def __init__(self, wish: Wish, place: Place, door: Doorkeeper, secrets: Secrets) -> None:
         self._engine = place.engine
         self._wish = wish
         self._state = place.state
@@ -37,31 +39,34 @@ class Effects:
         self._private = place.runtime / "private"
         self._trial = place.runtime / "trial"
         self._told: tuple[Finding, ...] = ()
-        self._leaving = False
+        self._transactions = Transactions(wish, place, self, door, secrets)
+        self.leaving = False
+        """Whether the daemon is to stop."""
 
     def leave(self) -> None:
-        """Make no further server: the daemon is to stop, and the check before a start may take half a minute."""
-        self._leaving = True
+        """Make no further server: the daemon is to stop, and the check before a start may take half a minute.
+
+        A migration, which may take that long and more, is ended.
+        """
+        self.leaving = True
+        self._transactions.hurry()
 
     def apply(self, action: Action, progress: Progress) -> None:
         """Do it. Raises MlflowdError; RefusedError (or one with a permanent exit status) where a person is needed."""
         match action:
             case Pull(image=image):
                 self._fetch(image, progress)
+            case Rehearse() | Upgrade() | Settle():
+                self._transactions.apply(action, progress)
             case Create(spec=spec):
-                self._check(spec, running=False, progress=progress)
-                self._make(spec)
+                self._create(spec, progress)
             case Start(container_id=container_id):
-                self._guard()
-                self._restore(container_id)
-                self._start(container_id)
+                self._again(container_id, progress)
             case Unpause(container_id=container_id):
                 self._engine.unpause(container_id)
             case Restart(container_id=container_id, grace=grace):
                 self._engine.stop(container_id, grace)
-                self._guard()
-                self._restore(container_id)
-                self._start(container_id)
+                self._again(container_id, progress)
             case Replace(container_id=container_id, spec=spec, grace=grace):
                 self._replace(container_id, spec, grace, progress)
             case Stop(container_id=container_id, grace=grace):
@@ -81,17 +86,39 @@ class Effects:
         self._wish.fetch(tell)
         journal.report(Event.IMAGE_READY, f"the image {image} is there", image=image)
 
+    def _again(self, container_id: str, progress: Progress) -> None:
+        """Start the container that is there; where a database of an older schema is there by now, as an upgrade."""
+        self._judge(preflight.guard(self._wish.settings, state=self._state, who=self._who))
+        spec, chosen = self._wish.desired().spec, self._wish.chosen
+        schema = remote.schema_of_file(self._wish.settings, self._who, chosen.able, spec) if spec and chosen else []
+        self._judge(schema)
+        if spec and any(finding.migrates for finding in schema):
+            self._transactions.upgrade(spec, progress)
+            return
+        preflight.settle(self._wish.settings, self._who)
+        self._restore(container_id)
+        self._start(container_id)
+
+    def _create(self, spec: ContainerSpec, progress: Progress) -> None:
+        if self.check(spec, running=False, progress=progress):
+            self._transactions.upgrade(spec, progress)
+        else:
+            self.make(spec)
+
     def _replace(self, container_id: str, spec: ContainerSpec, grace: float, progress: Progress) -> None:
-        self._check(spec, running=True, progress=progress)
-        if self._leaving:
+        if self.check(spec, running=True, progress=progress):
+            self._transactions.upgrade(spec, progress)
+            return
+        if self.leaving:
             return
         self._engine.stop(container_id, grace)
-        self._check(spec, running=False)
+        self.check(spec, running=False)
         self._engine.remove(container_id)
-        self._make(spec)
+        self.make(spec)
 
-    def _make(self, spec: ContainerSpec) -> None:
-        if self._leaving:
+    def make(self, spec: ContainerSpec) -> None:
+        """Make the container and start it, unless the daemon is to stop. Raises MlflowdError."""
+        if self.leaving:
             return
         preflight.settle(self._wish.settings, self._who)
         secrets.write(self._private, spec.files, self._who)
@@ -122,8 +149,11 @@ class Effects:
             hint = "stop it, or change server.listen in /etc/mlflowd.toml"
             raise PortTakenError(message, hint) from error
 
-    def _check(self, spec: ContainerSpec, *, running: bool, progress: Progress | None = None) -> None:
-        """Look at all that the container needs; with `progress` its image tries the stores that are elsewhere."""
+    def check(self, spec: ContainerSpec, *, running: bool, progress: Progress | None = None) -> bool:
+        """Look at all that the container needs; with `progress` its image tries the stores that are elsewhere.
+
+        Return whether the start would have to migrate the database. Raises MlflowdError where something is wrong.
+        """
         settings, chosen = self._wish.settings, self._wish.chosen
         if progress and remote.any_remote(settings):
             progress("trying the stores as the server will")
@@ -138,10 +168,7 @@ class Effects:
             trial=self._trial if progress else None,
         )
         self._judge(found)
-
-    def _guard(self) -> None:
-        """Look at the store again, briefly: MLflow would make an empty database in the place of a missing one."""
-        self._judge(preflight.guard(self._wish.settings, state=self._state, who=self._who))
+        return any(finding.migrates for finding in found)
 
     def _judge(self, findings: list[Finding]) -> None:
         """Tell what the last checks did not say already: a mount that is waited for would fill the journal."""

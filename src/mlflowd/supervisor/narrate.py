@@ -18,6 +18,7 @@ from mlflowd.model import (
     Observed,
     Phase,
     Pull,
+    Rehearse,
     Replace,
     Restart,
     Start,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _EFFECTS: dict[type[Action], Event] = {
     Pull: Event.IMAGE_PULLING,
+    Rehearse: Event.UPGRADE_REHEARSING,
     Create: Event.SERVER_STARTING,
     Start: Event.SERVER_STARTING,
     Unpause: Event.SERVER_PAUSED,
@@ -120,7 +122,15 @@ def _troubles(before: Scene | None, after: Scene) -> Iterator[Told]:
 def _trouble(trouble: Trouble) -> Event:
     if trouble.layer is Layer.DISK:
         return Event.DISK_CRITICAL if trouble.critical else Event.DISK_WARNING
+    if trouble.layer is Layer.BACKUP:
+        return _backup(trouble)
     return Event.STORE_MISSING if trouble.lost else Event.DEGRADED
+
+
+def _backup(trouble: Trouble) -> Event:
+    if trouble.lost:
+        return Event.BACKUP_DAMAGED
+    return Event.BACKUP_FAILED if "failed" in trouble.message else Event.BACKUP_STALE
 
 
 def _decision(before: Scene | None, after: Scene) -> Iterator[Told]:
@@ -140,6 +150,8 @@ def _fields(scene: Scene) -> dict[str, Any]:
         fields |= {"container_id": container.id, "container_name": container.name}
     if isinstance(action, Pull):
         fields["image"] = action.image
+    if isinstance(action, Rehearse):
+        fields["image"] = action.spec.image
     if isinstance(action, Wait):
         fields["wait"] = f"{action.seconds:.1f} s"
     return fields | ({"remedy": refusal.remedy} if refusal else {})

@@ -21,17 +21,22 @@ from mlflowd.model import (
     Phase,
     Pull,
     Refusal,
+    Rehearse,
     Replace,
     Restart,
+    Settle,
     Start,
     Stop,
     Timing,
     Unpause,
+    Upgrade,
     Wait,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mlflowd.model import ContainerSpec
 
 
 _ENDED = frozenset({ContainerStatus.EXITED, ContainerStatus.DEAD})
@@ -61,6 +66,12 @@ class _Look:
         """Whether the container is the one that the configuration asks for."""
         spec = self.desired.spec
         return spec is not None and self.container is not None and self.container.spec_hash == spec.digest
+
+    @property
+    def moved(self) -> bool:
+        """Whether the wanted image is another one than that which served last."""
+        spec, served = self.desired.spec, self.desired.served
+        return spec is not None and bool(served) and spec.image_id != served
 
     @property
     def refusal(self) -> Refusal | None:
@@ -126,6 +137,15 @@ def _foreign(look: _Look) -> Action | None:
         return None
     reason = f"a container named {container.name} ({container.id[:12]}) that mlflowd did not make is not touched"
     return Wait(Phase.BLOCKED, reason, look.timing.interval)
+
+
+def _unfinished(look: _Look) -> Action | None:
+    """Finish or revert what is half done before anything else is touched."""
+    if not look.observed.unfinished:
+        return None
+    if look.desired.spec is None:
+        return _refused(look) or _backing_off(look) or _pull(look)
+    return _refused(look) or _backing_off(look) or Settle(look.phase, look.observed.unfinished)
 
 
 def _running(look: _Look) -> Action | None:
@@ -209,13 +229,27 @@ def _engine_busy(look: _Look) -> Action | None:
 def _advance(look: _Look) -> Action:
     container, spec = look.container, look.desired.spec
     if spec is None:
-        return Pull(look.phase, f"getting the image {look.desired.image}", look.desired.image)
+        return _pull(look)
+    if look.moved:
+        return _upgrade(look, spec)
     if container is None:
         return Create(look.phase, "there is no container; one is made", spec)
     if not look.wanted:
         reason = "what is wanted differs from what is there; the server is replaced"
         return Replace(look.phase, reason, container.id, spec, look.desired.stop_grace)
     return Start(look.phase, _start_reason(container, look.history), container.id)
+
+
+def _pull(look: _Look) -> Action:
+    return Pull(look.phase, f"getting the image {look.desired.image}", look.desired.image)
+
+
+def _upgrade(look: _Look, spec: ContainerSpec) -> Action:
+    if not look.desired.rehearsed:
+        return Rehearse(look.phase, f"rehearsing the upgrade to {spec.image}", spec)
+    if look.desired.held:
+        return Wait(look.phase, look.desired.held, look.timing.interval)
+    return Upgrade(look.phase, f"upgrading to {spec.image}", spec)
 
 
 def _start_reason(container: Container, history: History) -> str:
@@ -229,6 +263,7 @@ _ROWS: tuple[Callable[[_Look], Action | None], ...] = (
     _stop_wanted,
     _engine_unreachable,
     _foreign,
+    _unfinished,
     _running,
     _paused,
     _refused,

@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlflowd.errors import EngineError, MlflowdError
+from mlflowd.host import files
+from mlflowd.host.paths import transaction_file
 from mlflowd.operations import pruning
 from mlflowd.supervisor.watch import Check
 
@@ -42,7 +44,12 @@ def check(wish: Wish, place: Place) -> Check:
 
 
 def _serves(wish: Wish, place: Place, chosen: Chosen) -> bool:
-    """Whether the container that answers is the wish's: a refused wish leaves the one before in its place."""
+    """Whether the container that answers is the wish's: a refused wish leaves the one before in its place.
+
+    Not while a transaction is under way: a server on trial may be taken away again, and who passed notes it itself.
+    """
+    if files.exists(transaction_file(place.state)):
+        return False
     try:
         container = place.engine.inspect(wish.settings.container.name)
     except EngineError:
@@ -54,7 +61,7 @@ def _note(wish: Wish, place: Place, chosen: Chosen) -> None:
     wish.kept.serve(chosen.served)
     reference = wish.settings.image.reference
     # A pin that is there already is this one, or one that a person has accepted meanwhile for the next reload.
-    if chosen.pinned and reference not in wish.kept.read().pins:
+    if chosen.pinned and wish.rejection is None and reference not in wish.kept.read().pins:
         wish.kept.pin(reference, chosen.base.id)
     gone = pruning.prune(place.engine, chosen.served, wish.kept.read())
     if gone:

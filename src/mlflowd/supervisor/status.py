@@ -1,7 +1,7 @@
 """status.json: what `mlflowd status` reads, written atomically each time something changes.
 
 The document (schema 1): schema, version, pid, phase, since, reason, ready, serving, address, image, mlflow, container,
-engine, troubles, refusal, restarts, incidents. Instants are RFC 3339 in UTC, spans are seconds.
+engine, troubles, refusal, restarts, incidents, transaction, backup. Instants are RFC 3339 in UTC, spans are seconds.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ class Served:
     image: str
     mlflow: str
     """MLflow's version, "" while unknown."""
+    transaction: dict[str, Any] | None = None
+    """What became of the last upgrade or restore, None where there was none: operations.transaction.Outcome."""
+    backup: dict[str, Any] | None = None
+    """What is known of the backups, None where none are configured: supervisor.backups.document."""
 
 
 class StatusFile:
@@ -92,6 +96,8 @@ class StatusFile:
             "refusal": {"message": refusal.message, "remedy": refusal.remedy} if refusal else None,
             "restarts": self._restarts,
             "incidents": self._incidents,
+            "transaction": served.transaction,
+            "backup": served.backup,
         }
 
     def _account(self, scene: Scene, reason: str, clock: float) -> None:

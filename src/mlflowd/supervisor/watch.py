@@ -51,6 +51,9 @@ class Watch(threading.Thread):
         self._wake = threading.Event()
         self._serving = False
         self._ended = False
+        self._era = 0
+        """Counts the calls of `rest`: what was looked at before one is not true after it."""
+        self._rested = dict.fromkeys(self._due, 0)
 
     @property
     def findings(self) -> Findings:
@@ -64,6 +67,13 @@ class Watch(threading.Thread):
         if came:
             self._due |= {check.name: 0.0 for check in self._checks if check.while_serving}
             self._wake.set()
+
+    def rest(self) -> None:
+        """Forget what was found and remembered: what is looked at has been exchanged, and by ourselves."""
+        self._era += 1
+        self._findings = {}
+        self._due = dict.fromkeys(self._due, 0.0)
+        self._wake.set()
 
     def end(self) -> None:
         """Let the thread end after the look that it is at."""
@@ -79,12 +89,18 @@ class Watch(threading.Thread):
             self._wake.clear()
 
     def _visit(self, check: Check) -> None:
+        era = self._era
+        if self._rested[check.name] != era:
+            self._rested[check.name] = era
+            check.rest()
         if check.while_serving and not self._serving:
             check.rest()
             self._note(check, ())
             self._due[check.name] = time.monotonic() + check.interval
         elif self._due[check.name] <= time.monotonic():
             found = self._look(check)
+            if era != self._era:
+                return
             self._note(check, found)
             wait = check.interval if check.again is None or not found else check.again
             self._due[check.name] = time.monotonic() + wait

@@ -8,16 +8,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mlflowd.model import Desired, Timing
+from mlflowd.model import Desired, Layer, Timing, Trouble
 from mlflowd.operations.images_kept import ImagesKept
 from mlflowd.server import command
 from mlflowd.server.wiring import Machine
+from mlflowd.supervisor.active_runs import ActiveRuns
 from mlflowd.supervisor.images import Images
+from mlflowd.supervisor.way_back import named, permitted, remembered
 
 if TYPE_CHECKING:
     from mlflowd.config import Settings
     from mlflowd.engine.api import Progress
-    from mlflowd.model import ContainerSpec, Secrets
+    from mlflowd.model import Container, ContainerSpec, Secrets
+    from mlflowd.operations.transaction import Rejection
     from mlflowd.supervisor.images import Chosen
     from mlflowd.supervisor.place import Place
 
@@ -31,9 +34,18 @@ class Wish:
         self.kept = ImagesKept(place.state, place.who)
         self.chosen: Chosen | None = None
         """The image, None until it is there and known."""
+        self.rejection: Rejection | None = None
+        """Of the image that the configuration names, where `chosen` is the one from before in its place."""
+        self.reference = settings.image.reference
+        """What `chosen` is called."""
+        self.runs = ActiveRuns(settings)
         self._images = Images(settings, place.engine, self.kept, place.who)
+        self._place = place
         self._machine = _machine(place)
         self._spec: ContainerSpec | None = None
+        self._served = ""
+        self._rehearsed = ""
+        self._other: tuple[str, str, str] | None = None
         self.mlflow_version = ""
 
     def desired(self, stop_by: float | None = None) -> Desired:
@@ -41,12 +53,39 @@ class Wish:
         container = self.settings.container
         return Desired(
             name=container.name,
-            image=self.settings.image.reference,
+            image=self.reference,
             spec=self._spec,
             timing=timing(self.settings),
             stop_grace=container.stop_grace,
             stop_by=stop_by,
+            served=self._served,
+            rehearsed=self._spec is not None and self._rehearsed == self._spec.image_id,
+            held=self.runs.held,
         )
+
+    @property
+    def troubles(self) -> tuple[Trouble, ...]:
+        """Return what is to be said of the image."""
+        if self.rejection is None:
+            return ()
+        return (Trouble(Layer.IMAGE, self.rejection.sentence, self.rejection.remedy, critical=False),)
+
+    def running(self, container: Container | None) -> tuple[str, str]:
+        """Return what the image of this container is called and its MLflow's version; what is wanted where it is none.
+
+        An image that goes on while another one is rehearsed, or waits, is called by what is remembered of it.
+        """
+        if container is None or self._spec is None or container.image_id == self._spec.image_id:
+            return self.reference, self.mlflow_version
+        if self._other is None or self._other[0] != container.image_id:
+            self._other = (container.image_id, *remembered(container.image_id, self.kept))
+        return self._other[1], self._other[2]
+
+    def rehearsed(self) -> None:
+        """Take note that the upgrade to the wanted image has passed its rehearsal."""
+        if self._spec is not None:
+            self._rehearsed = self._spec.image_id
+            self.runs.begin()
 
     @property
     def known(self) -> bool:
@@ -67,9 +106,16 @@ class Wish:
         self._complete(self._images.fetch(progress))
 
     def _complete(self, chosen: Chosen) -> None:
-        self.mlflow_version = chosen.able.mlflow
-        spec = command.container_spec(self.settings, chosen.image, chosen.able, self._machine, self._secrets)
-        self.chosen, self._spec = chosen, spec
+        chosen, self.rejection = permitted(chosen, self._place, self.kept)
+        settings = self.settings
+        if self.rejection:
+            settings = named(settings, self.rejection.before_reference)
+        self.reference, self.mlflow_version = settings.image.reference, chosen.able.mlflow
+        spec = command.container_spec(settings, chosen.image, chosen.able, self._machine, self._secrets)
+        served = self.kept.read().served
+        self.chosen, self._spec, self._served = chosen, spec, served[0].image if served else ""
+        if not settings.upgrade.rehearse and self._served not in {"", spec.image_id}:
+            self.rehearsed()
 
 
 def _machine(place: Place) -> Machine:

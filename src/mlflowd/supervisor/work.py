@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from mlflowd.model import Pull
+from mlflowd.model import Pull, Rehearse
 from mlflowd.supervisor.inbox import Finished, Inbox
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Work:
     @property
     def blind(self) -> bool:
         """Whether the container is in the worker's hands, so that a look would see it half way."""
-        return self.action is not None and not isinstance(self.action, Pull)
+        return self.action is not None and not isinstance(self.action, Pull | Rehearse)
 
     def begin(self, action: Action, effects: Effects) -> None:
         """Start on an action."""

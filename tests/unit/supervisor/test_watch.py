@@ -47,3 +47,28 @@ def test_without_trouble_the_interval_holds() -> None:
     watch.end()
     watch.join(10)
     assert looks == [1]
+
+
+def test_a_look_from_before_a_rest_is_not_believed_after_it() -> None:
+    looking, go_on, looked_again = threading.Event(), threading.Event(), threading.Event()
+    rested: list[bool] = []
+
+    def look() -> tuple[Trouble, ...]:
+        if rested:
+            looked_again.set()
+            return ()
+        looking.set()
+        assert go_on.wait(10)
+        return (GONE,)
+
+    inbox = Inbox()
+    watch = Watch("test", (Check("stores", 3600, look, rest=lambda: rested.append(True)),), inbox)
+    watch.start()
+    assert looking.wait(10)
+    watch.rest()
+    go_on.set()
+    assert looked_again.wait(10)
+    watch.end()
+    watch.join(10)
+    assert watch.findings == ()
+    assert inbox.wait(0) == []
