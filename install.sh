@@ -9,6 +9,7 @@ readonly CONFIGURATION=/etc/mlflowd.toml
 readonly STATE=/var/lib/mlflowd RUNTIME=/run/mlflowd
 readonly SERVICE_USER=mlflowd
 readonly UNITS=/etc/systemd/system SYSUSERS=/usr/lib/sysusers.d/mlflowd.conf TMPFILES=/usr/lib/tmpfiles.d/mlflowd.conf
+readonly TIMERS=(mlflowd-backup mlflowd-backup-check mlflowd-backup-verify)  # each a .timer and its .service
 readonly CATALOG=/usr/lib/systemd/catalog/mlflowd.catalog
 readonly LOG=/var/log/mlflowd-install.log
 readonly DAEMON_LOG=/var/log/mlflowd.log ENGINE_LOG=/var/log/mlflowd-engine.log  # where systemd does not run
@@ -76,6 +77,7 @@ install_all() {
     SECONDS=0
     ensure_python
     ensure_engine
+    ensure_restic
     ensure_environment
     ensure_user
     ensure_configuration
@@ -87,7 +89,7 @@ install_all() {
     fi
     start_engine
     ensure_image
-    if systemd_runs; then start_service; else start_in_background; fi
+    if systemd_runs; then start_service && enable_timers; else start_in_background; fi
     wait_until_serving
     remove_old_environments
     farewell
@@ -154,6 +156,11 @@ ensure_engine() {
     if [[ $(cat /sys/module/apparmor/parameters/enabled 2>/dev/null) == Y ]] && ! command -v apparmor_parser >/dev/null; then
         packages apparmor
     fi
+}
+
+ensure_restic() { # keeps the backups; what speaks SFTP for it is OpenSSH's client
+    command -v restic >/dev/null || packages restic
+    command -v ssh >/dev/null || { if command -v apt-get >/dev/null; then packages openssh-client; else packages openssh-clients; fi; }
 }
 
 # --- mlflowd's own environment -----------------------------------------------------------------------
@@ -244,7 +251,11 @@ ensure_configuration() {
 }
 
 ensure_units() {
+    local timer
     put "$CHECKOUT/systemd/mlflowd.service" "$UNITS/mlflowd.service"
+    for timer in "${TIMERS[@]}"; do
+        install -D -m 644 -t "$UNITS" "$CHECKOUT/systemd/$timer".{service,timer}
+    done
     put "$CHECKOUT/systemd/mlflowd.tmpfiles" "$TMPFILES"
     put "$CHECKOUT/systemd/mlflowd.catalog" "$CATALOG"
     step "Telling systemd" tell_systemd
@@ -252,6 +263,10 @@ ensure_units() {
 
 tell_systemd() {
     systemd-tmpfiles --create "$TMPFILES" && journalctl --update-catalog && systemctl daemon-reload
+}
+
+enable_timers() { # they do nothing until backup.repository is set
+    systemctl enable --quiet --now "${TIMERS[@]/%/.timer}"
 }
 
 # --- engine and image ------------------------------------------------------------------------------------
@@ -416,14 +431,23 @@ uninstall() {
     if systemd_runs && [[ -e $UNITS/mlflowd.service ]]; then
         step "Stopping and disabling mlflowd.service" systemctl disable --now mlflowd
     fi
+    if systemd_runs; then stop_timers; fi
     stop_in_background
     remove_container
     [[ $purge == no ]] || remove_images
     say "Removing $PREFIX, $COMMAND and the units"
+    rm -f "$UNITS"/mlflowd-backup{,-check,-verify}.{service,timer}
     rm -rf "$PREFIX" "$COMMAND" "$UNITS/mlflowd.service" "$SYSUSERS" "$TMPFILES" "$CATALOG" "$RUNTIME"
     if systemd_runs; then step "Telling systemd" sh -c 'journalctl --update-catalog && systemctl daemon-reload'; fi
     if [[ $purge == yes ]]; then remove_data; fi
     say "mlflowd is removed; the container engine stays. $([[ $purge == yes ]] || echo "Kept: $STATE, $CONFIGURATION")"
+}
+
+stop_timers() {
+    local timer
+    for timer in "${TIMERS[@]}"; do
+        [[ ! -e $UNITS/$timer.timer ]] || step "Stopping $timer" systemctl disable --now "$timer.timer" "$timer.service"
+    done
 }
 
 remove_container() {

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 export MLFLOWD_TEST_CACHE=${MLFLOWD_TEST_CACHE:-/var/cache/mlflowd-tests}
 readonly PACKAGES=(python3 python3-venv git shellcheck docker.io iptables iproute2 busybox-static
-    systemd-container debootstrap debian-archive-keyring openssl openssh-client netavark catatonit zstd)
+    docker-compose systemd-container debootstrap debian-archive-keyring openssl openssh-client netavark catatonit zstd restic)
 # Servers that the tests run by themselves, each with the unit that its package would start now and with the machine.
 readonly -A SERVERS=([postgresql]=postgresql [mariadb-server]=mariadb [openssh-server]=ssh [podman]=podman.socket)
 readonly ENGINE_RUN=/run/mlflowd-test-engine PODMAN_RUN=/run/mlflowd-test-podman
