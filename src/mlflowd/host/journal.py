@@ -94,6 +94,13 @@ def configure(level: str = "info", *, environ: Mapping[str, str] | None = None, 
     logging.captureWarnings(capture=True)
 
 
+def to_journald(path: Path = SOCKET) -> None:
+    """Write events to the journal whatever stderr is, where journald runs: of a command that a person has started."""
+    configure()
+    if path.exists():
+        _outlet.use(_Native(path))
+
+
 def logger() -> structlog.typing.FilteringBoundLogger:
     """Return structlog's logger: `logger().debug("sentence", key=value)`."""
     return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
