@@ -58,6 +58,10 @@ class Prober(threading.Thread):
                 began = at
         return total + (time.monotonic() - began if began is not None else 0.0)
 
+    def first_miss(self) -> float:
+        """Return when a look was without an answer for the first time, in seconds of the epoch."""
+        return time.time() - time.monotonic() + next(at for at, answered in self.looks if not answered)
+
 
 @dataclass
 class Trial:
@@ -143,11 +147,13 @@ def write_rows(host: Guest, count: int = _ROWS) -> list[tuple[str, str, float]]:
     rows = [(run, f"m{number}", float(number)) for number in range(count)]
     for _, key, value in rows:
         ask(host, "POST", "runs/log-metric", {"run_id": run, "key": key, "value": value, "timestamp": 1})
+    ask(host, "POST", "runs/update", {"run_id": run, "status": "FINISHED"})  # an active run would hold up an upgrade
     return rows
 
 
 def read_row(host: Guest, run: str, key: str) -> float:
-    history = ask(host, "GET", f"metrics/get-history?run_id={run}&metric_key={key}")
+    # MLflow 3.10.1 answers with an empty page where the request does not say how many it may be.
+    history = ask(host, "GET", f"metrics/get-history?run_id={run}&metric_key={key}&max_results=1000")
     return float(history["metrics"][0]["value"])
 
 

@@ -20,7 +20,7 @@ from mlflowd.host.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS = ("run", "status", "check", "config", "image", "prepare")
+VERBS = ("run", "status", "check", "config", "image", "prepare", "backup", "restore", "upgrade", "adopt", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
