@@ -217,6 +217,8 @@ class _Adopting:
             if self.args.undo:
                 print("Nothing to undo: no adoption was cut short.")
             return
+        if self.args.dry_run:
+            adopted.refuse_dry_run(left)
         self.progress(f"the adoption of {left.name} that began at {left.id} was cut short, and is undone")
         self.config = Path(left.config)
         with _undisturbed(), self._occupied():
@@ -225,13 +227,10 @@ class _Adopting:
         self._tell_undone(left.name, kept)
 
     def _tell_undone(self, name: str, kept: Path | None) -> None:
-        self.progress(f"everything is as it was before; {name} is {self._status(name)}")
+        found = self.engine.deployed(name)
+        self.progress(f"everything is as it was before; {name} is {found.status if found else 'gone'}")
         if kept:
             self.progress(f"what the new server was given meanwhile is kept in {kept}")
-
-    def _status(self, name: str) -> str:
-        found = self.engine.deployed(name)
-        return str(found.status) if found else "gone"
 
     def _tools(self) -> Tools:
         return Tools(self.engine, self.state, self.who, Service(), self.progress, self._spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlflowd.config import load
 from mlflowd.errors import ConfigurationError, RefusedError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflowd.config import Settings
     from mlflowd.operations.adoption.plan import Plan
     from mlflowd.operations.adoption.proof import Proof
+    from mlflowd.operations.adoption.written import Adoption
 
 _KEPT = ("engine", "container", "health", "restart", "disk", "backup", "upgrade", "log")
 """Sections that say nothing of the server that is taken over."""
@@ -88,3 +89,9 @@ def _remains(plan: Plan) -> Iterator[Path]:
         elif step.do is Do.ARTIFACTS:
             left = transfer.entries(source, experiments=step.experiments) if source.is_dir() else ()
             yield from (source / name for name in left)
+
+
+def refuse_dry_run(left: Adoption) -> NoReturn:
+    """Raise RefusedError: a dry run changes nothing, and what is half taken over has no plan."""
+    message = f"The adoption of {left.name} that began at {left.id} was cut short and is not undone yet."
+    raise RefusedError(message, "sudo mlflowd adopt --undo")

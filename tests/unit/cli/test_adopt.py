@@ -87,6 +87,19 @@ def test_an_adoption_that_was_cut_short_is_undone_by_the_next(
     assert Book(machine.state).pending() is None
 
 
+def test_a_dry_run_changes_nothing_of_an_adoption_that_was_cut_short(
+    machine: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = machine.work(machine.plan())
+    carry_out.begin(work)
+    carry_out.carry_out(work)
+    before = machine.looks()
+    assert run(machine, "--dry-run") == ExitStatus.REFUSED
+    assert "adopt --undo" in capsys.readouterr().err
+    assert machine.looks() == before
+    assert Book(machine.state).pending() is not None
+
+
 def test_what_is_ready_is_let_through(machine: Ground) -> None:
     require(machine)
 
