@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mlflowd.engine.api import Progress
     from mlflowd.model import ContainerSpec, Secrets
     from mlflowd.supervisor.doorkeeper import Doorkeeper
+    from mlflowd.supervisor.hands import Hands
     from mlflowd.supervisor.place import Place
-    from mlflowd.supervisor.transactions import Hands
     from mlflowd.supervisor.wish import Wish
 
     Work = Callable[[Transaction, Progress], Transaction]

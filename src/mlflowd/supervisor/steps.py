@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from mlflowd.model import Container, ContainerSpec, Secrets
     from mlflowd.server.call import Login
     from mlflowd.supervisor.doorkeeper import Doorkeeper
+    from mlflowd.supervisor.hands import Hands
     from mlflowd.supervisor.place import Place
-    from mlflowd.supervisor.transactions import Hands
     from mlflowd.supervisor.wish import Wish
 
 _UNTOUCHED = frozenset({Step.READY, Step.STOP, Step.COPY})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mlflowd.errors import EngineError
 from mlflowd.model import Rehearse, Settle, Upgrade
@@ -20,25 +20,12 @@ if TYPE_CHECKING:
     from mlflowd.model import ContainerSpec, Secrets
     from mlflowd.supervisor.changeover import Changeover
     from mlflowd.supervisor.doorkeeper import Doorkeeper
+    from mlflowd.supervisor.hands import Hands
     from mlflowd.supervisor.place import Place
     from mlflowd.supervisor.wish import Wish
 
 _HURRY = 0.5
 """Seconds between two looks for a migration that is to end."""
-
-
-class Hands(Protocol):
-    """What a transaction needs of the supervisor's effects."""
-
-    leaving: bool
-
-    def check(self, spec: ContainerSpec, *, running: bool, progress: Progress | None = None) -> bool:
-        """Look at all that the container needs. Raises MlflowdError where something is wrong."""
-        ...
-
-    def make(self, spec: ContainerSpec) -> None:
-        """Make the container and start it."""
-        ...
 
 
 class Transactions:
