@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -382,7 +383,7 @@ def test_the_lock_of_a_dead_restic_is_removed_and_a_living_one_is_waited_for(sto
     )
     with other:
         locks = Path(store.repository, "locks")
-        wait(lambda: any(locks.iterdir()))
+        wait(lambda: any(map(is_lock, locks.iterdir())))
         other.send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(BusyRepositoryError) as caught:
@@ -416,8 +417,20 @@ def test_what_is_ended_midway_leaves_no_lock_no_copy_and_no_backup(store: Store)
 INTERRUPTED: list[float] = []
 
 
+def is_lock(path: Path) -> bool:
+    """Return whether it is whole: restic writes under another name first."""
+    return re.fullmatch(r"[0-9a-f]{64}", path.name) is not None
+
+
+def has_packs(store: Store) -> bool:
+    try:
+        return bool(store.packs())
+    except OSError:
+        return False  # a file was renamed meanwhile, or there is no repository yet
+
+
 def interrupt_once_saving(store: Store) -> None:
-    wait(lambda: bool(store.packs()) if Path(store.repository, "data").exists() else False)
+    wait(lambda: has_packs(store))
     INTERRUPTED.append(time.monotonic())
     os.kill(os.getpid(), signal.SIGINT)
 
