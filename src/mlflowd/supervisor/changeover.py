@@ -63,7 +63,8 @@ class Changeover:
             try:
                 self._rehearse(spec, progress)
             except migration.MigrationError as error:
-                self._reject(spec, error)
+                if not self._hands.leaving:  # else it was ended for that, which says nothing of the image
+                    self._reject(spec, error)
                 return
         self._wish.rehearsed()
 

@@ -169,12 +169,12 @@ class Daemon:
                     self._observer.note(event)
             case Terminate():
                 self._terminate()
+            case Reload() if self._work.transacting:
+                self._work.defer(wake)  # an upgrade ends as it began, and only then is another configuration begun
             case Reload():
                 self._reload()
             case Finished():
                 self._finish(wake)
-            case _:
-                pass  # a look is what follows anyway
 
     def _terminate(self) -> None:
         if self._stop_by is None:
@@ -230,9 +230,8 @@ class Daemon:
             settings = self._load()
             self._change(settings)
         except MlflowdError as error:
-            journal.report(
-                Event.RELOAD_REFUSED, f"the old configuration stays: {error.message}", remedy=error.hint or None
-            )
+            message = f"the old configuration stays: {error.message}"
+            journal.report(Event.RELOAD_REFUSED, message, remedy=error.hint or None)
         if self._ready:
             self._notifier.ready(self._scene.action.reason if self._scene else "reloaded")
 

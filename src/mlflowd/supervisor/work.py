@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from mlflowd.model import Pull, Rehearse
+from mlflowd.model import Pull, Rehearse, Settle, Upgrade
 from mlflowd.supervisor.inbox import Finished, Inbox
 
 if TYPE_CHECKING:
     from mlflowd.model import Action
     from mlflowd.supervisor.effects import Effects
+    from mlflowd.supervisor.inbox import Wake
 
 
 class Work:
@@ -20,11 +21,17 @@ class Work:
         self._inbox = inbox
         self.action: Action | None = None
         self.progress = ""
+        self._deferred: tuple[Wake, ...] = ()
 
     @property
     def blind(self) -> bool:
         """Whether the container is in the worker's hands, so that a look would see it half way."""
         return self.action is not None and not isinstance(self.action, Pull | Rehearse)
+
+    @property
+    def transacting(self) -> bool:
+        """Whether an upgrade or a restore is under way."""
+        return isinstance(self.action, Upgrade | Settle)
 
     def begin(self, action: Action, effects: Effects) -> None:
         """Start on an action."""
@@ -40,7 +47,14 @@ class Work:
         mine = wake.action is self.action
         if mine:
             self.action = None
+            for deferred in self._deferred:
+                self._inbox.put(deferred)
+            self._deferred = ()
         return mine
+
+    def defer(self, wake: Wake) -> None:
+        """Let this wake-up come when the action has ended."""
+        self._deferred = (wake,)
 
     def _do(self, action: Action, effects: Effects) -> None:
         error: Exception | None = None

@@ -23,7 +23,7 @@ from fakes.engine import FakeEngine
 from fakes.web import web
 from mlflowd.config import Settings
 from mlflowd.errors import EngineError
-from mlflowd.model import ContainerSpec, Image, Phase, Secrets, Settle, Upgrade
+from mlflowd.model import ContainerSpec, Image, Phase, Rehearse, Secrets, Settle, Upgrade
 from mlflowd.operations import aside
 from mlflowd.operations.copies import Databases
 from mlflowd.operations.images_kept import ImagesKept, Served
@@ -327,3 +327,21 @@ def test_one_cut_short_twice_is_finished_or_undone(make: Callable[..., _World], 
         if lived:
             break
         assert point < _MOST
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_only_a_rehearsal_that_failed_by_itself_rejects_the_image(make: Callable[..., _World], leaving: bool) -> None:
+    world = make()
+    effects, wish = world.daemon(NEW)
+    spec = wish.desired().spec
+    assert spec
+
+    def ends(_: ContainerSpec) -> str:
+        if leaving:
+            effects.leave()  # SIGTERM, which ends what migrates
+        raise EngineError("The container of the migration ended with status 137.")
+
+    world.engine.work = ends
+    effects.apply(Rehearse(Phase.SERVING, "a test wants it", spec), _silent)
+    assert set(world.ledger.rejected()) == (set() if leaving else {NEW_ID})
+    assert not wish.desired().rehearsed
