@@ -155,3 +155,16 @@ def test_an_older_schema_is_migrated_or_put_back_and_not_tried_twice(ground: Pat
     with pytest.raises(RefusedError, match="It was undone"):
         hands.create()
     assert not {"create", "stop"} & {*hands.engine.calls}
+
+
+def test_a_container_that_is_there_is_not_started_on_a_schema_that_its_mlflow_does_not_know(
+    ground: Path, who: Identity
+) -> None:
+    hands = Hands(ground, who)
+    path = databases.make(ground / "backend" / "mlflow.db")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    there = hands.engine.foreign("before")
+    with pytest.raises(RefusedError, match=r"revision f{12}, which MLflow 3\.17\.2 does not know"):
+        hands.effects.apply(Start(Phase.EXITED, REASON, there), print)
+    assert "start" not in hands.engine.calls
