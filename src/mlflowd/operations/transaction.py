@@ -80,6 +80,8 @@ class Transaction:
     before_reference: str = ""
     before_image: str = ""
     """The image that served before, "" where none did."""
+    migrates: bool = True
+    """Whether the new image may write to the databases what the old one does not read: they are copied first."""
     before: Copy | None = None
     """The databases of before, in `before/` of the transaction's directory; None until they are complete."""
     staged: Copy | None = None

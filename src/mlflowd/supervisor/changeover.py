@@ -57,9 +57,12 @@ class Changeover:
     # --- what the policy asks for ---------------------------------------------------------------
 
     def rehearse(self, spec: ContainerSpec, progress: Progress) -> None:
-        """Try the migration on a copy; an image that does not pass is rejected, and the server stays as it is."""
+        """Try the migration on a copy; an image that does not pass is rejected, and the server stays as it is.
+
+        The same MLflow (with a driver more, as another store needs it) migrates nothing, and no copy is needed.
+        """
         self._refuse_rejected(spec)
-        if self._wish.settings.upgrade.rehearse:
+        if self._wish.settings.upgrade.rehearse and self._steps.may_migrate(self._described(spec)):
             try:
                 self._rehearse(spec, progress)
             except migration.MigrationError as error:
@@ -68,14 +71,19 @@ class Changeover:
                 return
         self._wish.rehearsed()
 
-    def upgrade(self, spec: ContainerSpec, progress: Progress) -> None:
-        """Change to this image. Raises what keeps it from beginning; what fails later is taken back and told."""
+    def upgrade(self, spec: ContainerSpec, progress: Progress, *, migrates: bool) -> None:
+        """Change to this image. Raises what keeps it from beginning; what fails later is taken back and told.
+
+        `migrates`: the database has an older schema, whatever the images say.
+        """
         self._refuse_rejected(spec)
-        migration.require_room(self._steps.databases, self._place.state / "rehearsal")
+        transaction = self._described(spec)
+        transaction = replace(transaction, migrates=migrates or self._steps.may_migrate(transaction))
+        if transaction.migrates:
+            migration.require_room(self._steps.databases, self._place.state / "rehearsal")
         if runs := self._wish.runs.look(self._door):
             active_runs.warn(runs, f"the upgrade to {spec.image} interrupts them")
         with occupied(self._place.state, "an upgrade"):
-            transaction = self._described(spec)
             # What a restore has set aside is a person's to remove; the copy from before the last upgrade makes room.
             self._ledger.clear(*(past.id for past in self._ledger.outcomes() if past.kind is Kind.RESTORE))
             self._ledger.begin(transaction)

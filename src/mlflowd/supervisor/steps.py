@@ -65,7 +65,7 @@ class Steps:
     def copy(self, transaction: Transaction, progress: Progress) -> Transaction:
         """Copy the databases, so that they can be put back; of a restore also those that are damaged, as they are."""
         self.persist()
-        if transaction.kind is Kind.UPGRADE and not self._may_migrate(transaction):
+        if transaction.kind is Kind.UPGRADE and not transaction.migrates:
             return advance(transaction, transaction.step, before=Copy())
         before = self._before(transaction)
         try:
@@ -169,6 +169,14 @@ class Steps:
             if transaction.staged_artifacts and artifacts:
                 artifact_swap.clear(artifacts / transaction.staged_artifacts)
 
+    def may_migrate(self, transaction: Transaction) -> bool:
+        """Whether the new image may write to the database what the old one does not read."""
+        known = self._wish.kept.read().abilities
+        before, after = known.get(transaction.before_image), known.get(transaction.image)
+        if before is None or after is None:
+            return True
+        return (before.mlflow, before.head) != (after.mlflow, after.head)
+
     def persist(self) -> None:
         """Raise InterruptedTransactionError where the daemon is to stop."""
         if self._hands.leaving:
@@ -185,14 +193,6 @@ class Steps:
         if spec is None:
             raise EngineError(f"The image {self._wish.reference} is not known yet.")
         return spec
-
-    def _may_migrate(self, transaction: Transaction) -> bool:
-        """Whether the new image may write to the database what the old one does not read."""
-        known = self._wish.kept.read().abilities
-        before, after = known.get(transaction.before_image), known.get(transaction.image)
-        if before is None or after is None:
-            return True
-        return (before.mlflow, before.head) != (after.mlflow, after.head)
 
     def _older(self, revision: str) -> bool:
         able = self._wish.chosen.able if self._wish.chosen else None

@@ -45,14 +45,14 @@ class Transactions:
             case Rehearse(spec=spec):
                 self._do(lambda changeover: changeover.rehearse(spec, progress))
             case Upgrade(spec=spec):
-                self._hands.check(spec, running=self._runs(), progress=progress)
-                self.upgrade(spec, progress)
+                migrates = self._hands.check(spec, running=self._runs(), progress=progress)
+                self.upgrade(spec, progress, migrates=migrates)
             case Settle():
                 self._do(lambda changeover: changeover.settle(progress))
 
-    def upgrade(self, spec: ContainerSpec, progress: Progress) -> None:
+    def upgrade(self, spec: ContainerSpec, progress: Progress, *, migrates: bool = True) -> None:
         """Change to this container's image and schema, after `check`. Raises MlflowdError."""
-        self._do(lambda changeover: changeover.upgrade(spec, progress))
+        self._do(lambda changeover: changeover.upgrade(spec, progress, migrates=migrates))
 
     def hurry(self) -> None:
         """End what migrates: the daemon is to stop. Returns at once."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mlflowd.host import files
 from mlflowd.host.paths import outcomes_file
 from mlflowd.model import LABEL_STANDS_FOR
+from mlflowd.operations import derived
 from mlflowd.supervisor.images import Chosen
 
 if TYPE_CHECKING:
@@ -20,16 +21,17 @@ if TYPE_CHECKING:
     from mlflowd.supervisor.place import Place
 
 
-def permitted(chosen: Chosen, place: Place, kept: ImagesKept) -> tuple[Chosen, Rejection | None]:
+def permitted(chosen: Chosen, settings: Settings, place: Place, kept: ImagesKept) -> tuple[Chosen, Rejection | None]:
     """Return the choice, or, where it was rejected and there is another one, that one and the rejection.
 
-    Raises EngineError.
+    One that lacks what these settings need (the driver of another store) is none. Raises EngineError.
     """
     rejection = _rejection(chosen.image, place)
     before = last_served(place, kept) if rejection else None
     if rejection is None or before is None or before.image.id == chosen.image.id:
         return chosen, None
-    return before, rejection
+    fits = derived.plan(named(settings, rejection.before_reference), before.image, before.able) is None
+    return (before, rejection) if fits else (chosen, None)
 
 
 def last_served(place: Place, kept: ImagesKept) -> Chosen | None:

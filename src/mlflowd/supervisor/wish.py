@@ -106,7 +106,7 @@ class Wish:
         self._complete(self._images.fetch(progress))
 
     def _complete(self, chosen: Chosen) -> None:
-        chosen, self.rejection = permitted(chosen, self._place, self.kept)
+        chosen, self.rejection = permitted(chosen, self.settings, self._place, self.kept)
         settings = self.settings
         if self.rejection:
             settings = named(settings, self.rejection.before_reference)
