@@ -122,7 +122,7 @@ def _deployed(told: Any, image_environment: Mapping[str, str]) -> Deployed:  # n
             user=config.get("User") or "",
             environment=_pairs(config.get("Env")),
             image_environment=image_environment,
-            mounts=(*map(_mount, told.get("Mounts") or ()), *_tmpfs(host)),
+            mounts=_mounts(told, host),
             published=tuple(_published(host.get("PortBindings") or {})),
             networks=tuple(_networks(told.get("NetworkSettings") or {}, seen.id)),
             network_mode=host.get("NetworkMode") or "default",
@@ -142,6 +142,12 @@ def _words(value: Any) -> tuple[str, ...]:  # noqa: ANN401  (JSON)
 
 def _pairs(entries: Iterable[str] | None) -> dict[str, str]:
     return {name: value for name, _, value in (entry.partition("=") for entry in entries or ())}
+
+
+def _mounts(told: Mapping[str, Any], host: Mapping[str, Any]) -> tuple[Attachment, ...]:
+    """Return them by their target: Docker tells them in another order each time (a map of Go's)."""
+    found = (*map(_mount, told.get("Mounts") or ()), *_tmpfs(host))
+    return tuple(sorted(found, key=lambda mount: mount.target))
 
 
 def _mount(told: Mapping[str, Any]) -> Attachment:
