@@ -210,10 +210,8 @@ def _save(source: Source, door: Restic, progress: Progress) -> Added:
 def _left_out(source: Source) -> Sequence[str]:
     if source.artifacts is None:
         return ()
-    repository = restic.local(source.settings.backup.repository)
-    inside = repository is not None and repository.is_relative_to(source.artifacts)
     top = _literal(str(source.artifacts))
-    return (_UPLOADING, f"{top}/{_OWN}", f"{top}/{_FILE_SYSTEM}", *([_literal(str(repository))] if inside else []))
+    return (_UPLOADING, f"{top}/{_OWN}", f"{top}/{_FILE_SYSTEM}")
 
 
 def _literal(path: str) -> str:
