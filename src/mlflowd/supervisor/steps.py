@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlflowd.errors import EngineError, MlflowdError, RefusedError
+from mlflowd.host import files, redaction
 from mlflowd.host import secrets as private
 from mlflowd.operations import artifact_swap, migration
 from mlflowd.operations.copies import BACKEND, Copy, Databases
@@ -258,7 +259,5 @@ class Steps:
 
 def keep_log(path: Path, text: str) -> None:
     """Write a log for the service user alone, secrets masked. Raises OSError."""
-    from mlflowd.host import files, redaction  # noqa: PLC0415 - only what failed has a log
-
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.write_atomically(path, redaction.redact(text) + "\n")
