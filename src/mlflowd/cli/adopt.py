@@ -24,6 +24,7 @@ from mlflowd.engine.docker import DockerEngine
 from mlflowd.errors import ExitStatus, MlflowdError, RefusedError
 from mlflowd.events import Event
 from mlflowd.host import files, journal, secrets
+from mlflowd.host import memory as host_memory
 from mlflowd.host.occupation import occupied
 from mlflowd.host.paths import identity, run_as, runtime_directory, state_directory
 from mlflowd.host.redaction import redact
@@ -259,9 +260,8 @@ class _Adopting:
         if self._configured():
             settings, read = load(self.config, {}).settings, self._secrets()
         chosen = Images(settings, self.engine, ImagesKept(self.state, self.who), self.who).fetch(self.progress)
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         private = str(runtime_directory() / "private")
-        machine = Machine(self.who.uid, self.who.gid, memory, str(self.state), private)
+        machine = Machine(self.who.uid, self.who.gid, host_memory.total(), str(self.state), private)
         return command.container_spec(settings, chosen.image, chosen.able, machine, read)
 
     def _configured(self) -> bool:

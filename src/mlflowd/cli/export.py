@@ -16,6 +16,7 @@ from mlflowd.config import load
 from mlflowd.config.settings import ContainerSettings
 from mlflowd.engine.docker import DockerEngine
 from mlflowd.errors import ExitStatus, MlflowdError
+from mlflowd.host import memory as host_memory
 from mlflowd.host import secrets
 from mlflowd.host.paths import identity, runtime_directory, state_directory
 from mlflowd.operations.composed import DIRECTORY, Composed, composed
@@ -81,8 +82,7 @@ def _composed(settings: Settings, engine: Engine) -> tuple[Composed, tuple[str, 
         message = "The key of the login is not there yet: mlflowd has not run with this configuration."
         raise MlflowdError(message, "sudo systemctl start mlflowd, then export")
     # As the daemon describes it, which goes by the machine's memory too; the candidate of `check` does not.
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    machine = Machine(who.uid, who.gid, memory, str(state), str(runtime_directory() / "private"))
+    machine = Machine(who.uid, who.gid, host_memory.total(), str(state), str(runtime_directory() / "private"))
     spec = command.container_spec(settings, image, would.able, machine, read)
     others = spec.network != ContainerSettings().network
     made = composed(spec, image, read, prefix=command.static_prefix(settings), network_of_others=others)

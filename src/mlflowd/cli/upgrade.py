@@ -16,6 +16,7 @@ from mlflowd.config import load
 from mlflowd.engine.docker import DockerEngine
 from mlflowd.errors import ExitStatus, MlflowdError
 from mlflowd.host import disk, files, paths, secrets
+from mlflowd.host import memory as host_memory
 from mlflowd.host.occupation import occupied
 from mlflowd.host.redaction import redact
 from mlflowd.operations import migration, references
@@ -106,8 +107,9 @@ class _Found(NamedTuple):
 def _rehearsed(settings: Settings, wanted: str, place: Place, read: Secrets, progress: Progress) -> _Found:
     after, kept = _wanting(settings, wanted), ImagesKept(place.state, place.who)
     chosen = Images(after, place.engine, kept, place.who).fetch(progress)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    machine = Machine(place.who.uid, place.who.gid, memory, str(place.state), str(place.runtime / "private"))
+    machine = Machine(
+        place.who.uid, place.who.gid, host_memory.total(), str(place.state), str(place.runtime / "private")
+    )
     spec = command.container_spec(after, chosen.image, chosen.able, machine, read)
     databases, directory = Databases(after, read, place.state, place.who), place.state / "rehearsal"
     limit = settings.upgrade.migration_timeout

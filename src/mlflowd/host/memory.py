@@ -1,9 +1,10 @@
-"""Memory that the imports used and nobody needs any more."""
+"""This machine's memory: how much there is, and what the imports used and nobody needs any more."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
 
 
 def settle() -> None:
@@ -17,3 +18,8 @@ def settle() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def total() -> int:
+    """Return the bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

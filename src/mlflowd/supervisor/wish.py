@@ -5,9 +5,9 @@ Effects: those of supervisor/images.py, which finds or makes the image.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from mlflowd.host import memory as host_memory
 from mlflowd.model import Desired, Layer, Timing, Trouble
 from mlflowd.operations.images_kept import ImagesKept
 from mlflowd.server import command
@@ -119,8 +119,7 @@ class Wish:
 
 
 def _machine(place: Place) -> Machine:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(place.who.uid, place.who.gid, memory, str(place.state), str(place.runtime / "private"))
+    return Machine(place.who.uid, place.who.gid, host_memory.total(), str(place.state), str(place.runtime / "private"))
 
 
 def timing(settings: Settings) -> Timing:
